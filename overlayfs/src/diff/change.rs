@@ -1,0 +1,168 @@
+//! What a writable layer changed: `diff`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use sys::fs::{Dir, Follow, Kind, Stat};
+
+use crate::copy::is_overlay_mark;
+use crate::stack::{Merged, Stack, is_opaque};
+
+/// What became of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChangeKind {
+    /// Its content or attributes are others.
+    Changed,
+    /// It is new.
+    Added,
+    /// It is gone.
+    Deleted,
+}
+
+/// A path that differs from the layers below.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Change {
+    /// From the root, which it begins with: `/etc/passwd`.
+    pub path: PathBuf,
+    /// What became of it.
+    pub kind: ChangeKind,
+}
+
+/// Prints as `diff` does: `A /new`.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let letter = match self.kind {
+            ChangeKind::Changed => 'C',
+            ChangeKind::Added => 'A',
+            ChangeKind::Deleted => 'D',
+        };
+        write!(f, "{letter} {}", self.path.display())
+    }
+}
+
+/// Compares a writable layer with the layers below it; sorted by path.
+///
+/// A file that was opened for writing and left as it was is no change, nor is a directory in which
+/// nothing changed.
+///
+/// # Errors
+/// Those of looking.
+pub fn changes(upper: &Dir, lower: &Stack) -> sys::Result<Vec<Change>> {
+    let mut walk = Walk {
+        upper,
+        changes: Vec::new(),
+    };
+    walk.directory(Path::new(""), Some(lower.root()?))?;
+    walk.changes.sort();
+    Ok(walk.changes)
+}
+
+struct Walk<'a> {
+    upper: &'a Dir,
+    changes: Vec<Change>,
+}
+
+impl Walk<'_> {
+    fn add(&mut self, path: &Path, kind: ChangeKind) {
+        let path = Path::new("/").join(path);
+        self.changes.push(Change { path, kind });
+    }
+
+    /// Compares a directory; tells whether anything beneath it changed.
+    fn directory(&mut self, path: &Path, lower: Option<Merged>) -> sys::Result<bool> {
+        let upper = self.upper.enter(path, Follow::Never)?;
+        let before = self.changes.len();
+        let hidden = is_opaque(&upper)?;
+        if hidden && let Some(lower) = &lower {
+            for (entry, _) in lower.entries()? {
+                if upper.find(&entry.name)?.is_none() {
+                    self.add(&path.join(&entry.name), ChangeKind::Deleted);
+                }
+            }
+        }
+        for entry in upper.entries()? {
+            let here = path.join(&entry.name);
+            let Some(stat) = upper.find(&entry.name)? else {
+                continue;
+            };
+            let below = match &lower {
+                Some(lower) => lower.find(entry.name.as_ref())?,
+                None => None,
+            };
+            if stat.is_whiteout() {
+                if below.is_some() {
+                    self.add(&here, ChangeKind::Deleted);
+                }
+                continue;
+            }
+            self.entry(&upper, &here, &stat, below, lower.as_ref())?;
+        }
+        Ok(self.changes.len() > before)
+    }
+
+    fn entry(
+        &mut self,
+        upper: &Dir,
+        path: &Path,
+        stat: &Stat,
+        below: Option<(Dir, Stat)>,
+        lower: Option<&Merged>,
+    ) -> sys::Result<()> {
+        let name = Path::new(path.file_name().unwrap_or_default());
+        let Some((parent, old)) = below else {
+            self.add(path, ChangeKind::Added);
+            if stat.kind == Kind::Directory {
+                self.directory(path, None)?;
+            }
+            return Ok(());
+        };
+        if stat.kind == Kind::Directory {
+            // Where the kinds differ nothing of the old is below the new.
+            let merged = match lower {
+                Some(lower) if old.kind == Kind::Directory => lower.directory(name)?,
+                _ => None,
+            };
+            let place = self.changes.len();
+            let inside = self.directory(path, merged)?;
+            if inside || !same(upper, &parent, name, stat, &old)? {
+                let path = Path::new("/").join(path);
+                let kind = ChangeKind::Changed;
+                self.changes.insert(place, Change { path, kind });
+            }
+            return Ok(());
+        }
+        if !same(upper, &parent, name, stat, &old)? {
+            self.add(path, ChangeKind::Changed);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file is what it was below: kind, owner, mode, attributes, and content or times.
+pub(super) fn same(
+    upper: &Dir,
+    lower: &Dir,
+    name: &Path,
+    new: &Stat,
+    old: &Stat,
+) -> sys::Result<bool> {
+    if (new.kind, new.mode, new.uid, new.gid) != (old.kind, old.mode, old.uid, old.gid) {
+        return Ok(false);
+    }
+    let alike = match new.kind {
+        Kind::Directory => true,
+        Kind::File => new.size == old.size && new.mtime == old.mtime,
+        Kind::Symlink => upper.read_link(name)? == lower.read_link(name)?,
+        Kind::CharDevice | Kind::BlockDevice => new.device == old.device,
+        Kind::Fifo | Kind::Socket => true,
+    };
+    if !alike {
+        return Ok(false);
+    }
+    let attributes = |dir: &Dir| -> sys::Result<Vec<_>> {
+        let mut all = dir.xattrs(name)?;
+        all.retain(|(key, _)| !is_overlay_mark(key));
+        Ok(all)
+    };
+    Ok(attributes(upper)? == attributes(lower)?)
+}

@@ -1,0 +1,320 @@
+//! Trees as archives, in a fixed order: equal trees make equal bytes.
+
+use std::collections::HashMap;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use sys::SysError;
+use sys::fs::{self, Dir, Follow, Stat};
+
+use super::change::same;
+use crate::copy::is_overlay_mark;
+use crate::stack::{Merged, Stack, is_opaque};
+use crate::tar::{Kind, Member, Writer};
+
+/// A tree that cannot be written as an archive.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The tree cannot be read.
+    #[error("cannot read the tree")]
+    Tree(#[from] SysError),
+    /// A file became shorter while it was read, or the output failed.
+    #[error("cannot write the archive")]
+    Output(#[from] io::Error),
+    /// A file changed its length while it was read.
+    #[error("{0:?} changed while it was read")]
+    Changed(PathBuf),
+}
+
+type Result<T> = std::result::Result<T, ExportError>;
+
+/// Writes the layer that a writable directory makes above some layers: what is new or different,
+/// and `.wh.` names for what is gone.
+///
+/// # Errors
+/// [`ExportError`]; the output is then cut off.
+pub fn export_layer<W: Write>(upper: &Dir, lower: &Stack, output: W) -> Result<W> {
+    let mut export = Export::new(output);
+    let mut layer = LayerWalk {
+        upper,
+        export: &mut export,
+    };
+    layer.directory(Path::new(""), Some(lower.root()?), &mut Vec::new())?;
+    export.finish()
+}
+
+/// Writes everything beneath a directory, with `prefix` before every name; the directory itself is
+/// written too, under the prefix, where that is not empty.
+///
+/// # Errors
+/// [`ExportError`]; the output is then cut off.
+pub fn export_tree<W: Write>(root: &Dir, prefix: &Path, output: W) -> Result<W> {
+    let mut export = Export::new(output);
+    export.tree(root, prefix)?;
+    export.finish()
+}
+
+/// Writes one name of a directory, under another name, with everything beneath it.
+///
+/// # Errors
+/// [`ExportError`]; the output is then cut off.
+pub fn export_name<W: Write>(dir: &Dir, name: &Path, new_name: &Path, output: W) -> Result<W> {
+    let mut export = Export::new(output);
+    let stat = dir.stat(name)?;
+    if stat.kind == fs::Kind::Directory {
+        export.tree(&dir.enter(name, Follow::Never)?, new_name)?;
+    } else {
+        export.renamed(dir, name, new_name, &stat)?;
+    }
+    export.finish()
+}
+
+/// Writes some layers as the one tree that they make together.
+///
+/// # Errors
+/// [`ExportError`]; the output is then cut off.
+pub fn export_stack<W: Write>(stack: &Stack, output: W) -> Result<W> {
+    let mut export = Export::new(output);
+    merged(&mut export, &stack.root()?, Path::new(""))?;
+    export.finish()
+}
+
+fn merged<W: Write>(export: &mut Export<W>, directory: &Merged, path: &Path) -> Result<()> {
+    let mut below = Vec::new();
+    for (entry, part) in directory.entries()? {
+        let here = path.join(&entry.name);
+        let Some(stat) = part.find(&entry.name)? else {
+            continue;
+        };
+        export.name(part, &here, &stat)?;
+        if stat.kind == fs::Kind::Directory
+            && let Some(inner) = directory.directory(entry.name.as_ref())?
+        {
+            below.push((inner, here));
+        }
+    }
+    for (inner, here) in below {
+        merged(export, &inner, &here)?;
+    }
+    Ok(())
+}
+
+struct LayerWalk<'a, W: Write> {
+    upper: &'a Dir,
+    export: &'a mut Export<W>,
+}
+
+impl<W: Write> LayerWalk<'_, W> {
+    /// Writes what changed in a directory. `owed` are the directories on the way that are written
+    /// only if something beneath them is.
+    fn directory(
+        &mut self,
+        path: &Path,
+        lower: Option<Merged>,
+        owed: &mut Vec<PathBuf>,
+    ) -> Result<()> {
+        let upper = self.upper.enter(path, Follow::Never)?;
+        if is_opaque(&upper)?
+            && let Some(lower) = &lower
+        {
+            for (entry, _) in lower.entries()? {
+                if upper.find(&entry.name)?.is_none() {
+                    self.pay(owed)?;
+                    self.export.whiteout(&path.join(&entry.name))?;
+                }
+            }
+        }
+        for entry in upper.entries()? {
+            let Some(stat) = upper.find(&entry.name)? else {
+                continue;
+            };
+            let here = path.join(&entry.name);
+            let below = match &lower {
+                Some(lower) => lower.find(entry.name.as_ref())?,
+                None => None,
+            };
+            if stat.is_whiteout() {
+                if below.is_some() {
+                    self.pay(owed)?;
+                    self.export.whiteout(&here)?;
+                }
+                continue;
+            }
+            let unchanged = match &below {
+                Some((parent, old)) => same(&upper, parent, entry.name.as_ref(), &stat, old)?,
+                None => false,
+            };
+            if stat.kind == fs::Kind::Directory {
+                let inner = match (&lower, &below) {
+                    (Some(lower), Some((_, old))) if old.kind == fs::Kind::Directory => {
+                        lower.directory(entry.name.as_ref())?
+                    }
+                    _ => None,
+                };
+                owed.push(here.clone());
+                if !unchanged {
+                    self.pay(owed)?;
+                }
+                self.directory(&here, inner, owed)?;
+                owed.pop_if(|last| *last == here);
+            } else if !unchanged {
+                self.pay(owed)?;
+                self.export.name(&upper, &here, &stat)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pay(&mut self, owed: &mut Vec<PathBuf>) -> Result<()> {
+        for path in owed.drain(..) {
+            let parent = path.parent().unwrap_or(Path::new(""));
+            let dir = self.upper.enter(parent, Follow::Never)?;
+            let stat = dir.stat(path.file_name().unwrap_or_default())?;
+            self.export.name(&dir, &path, &stat)?;
+        }
+        Ok(())
+    }
+}
+
+struct Export<W: Write> {
+    writer: Writer<BufWriter<W>>,
+    /// Files with several names: the first that was written.
+    names: HashMap<(u64, u64), Vec<u8>>,
+}
+
+impl<W: Write> Export<W> {
+    fn new(output: W) -> Self {
+        Self {
+            writer: Writer::new(BufWriter::with_capacity(1 << 20, output)),
+            names: HashMap::new(),
+        }
+    }
+
+    fn finish(self) -> Result<W> {
+        let buffered = self.writer.finish()?;
+        buffered
+            .into_inner()
+            .map_err(|error| ExportError::Output(error.into_error()))
+    }
+
+    fn whiteout(&mut self, path: &Path) -> Result<()> {
+        let name = path.file_name().unwrap_or_default();
+        let marked = [b".wh.", name.as_bytes()].concat();
+        let member = Member {
+            path: path
+                .with_file_name(std::ffi::OsStr::from_bytes(&marked))
+                .into_os_string()
+                .into_encoded_bytes(),
+            mode: 0o600,
+            ..Member::default()
+        };
+        Ok(self.writer.append_bare(&member)?)
+    }
+
+    fn directory_itself(&mut self, dir: &Dir, path: &Path) -> Result<()> {
+        let stat = dir.stat_self()?;
+        let mut member = describe(path, &stat, Kind::Directory);
+        member.xattrs = attributes(dir.xattrs_self()?);
+        Ok(self.writer.append_bare(&member)?)
+    }
+
+    fn tree(&mut self, root: &Dir, prefix: &Path) -> Result<()> {
+        if !prefix.as_os_str().is_empty() {
+            self.directory_itself(root, prefix)?;
+        }
+        let mut waiting = vec![PathBuf::new()];
+        while let Some(path) = waiting.pop() {
+            let dir = root.enter(&path, Follow::Never)?;
+            let mut below = Vec::new();
+            for entry in dir.entries()? {
+                let here = path.join(&entry.name);
+                let Some(stat) = dir.find(&entry.name)? else {
+                    continue;
+                };
+                self.name(&dir, &prefix.join(&here), &stat)?;
+                if stat.kind == fs::Kind::Directory {
+                    below.push(here);
+                }
+            }
+            waiting.extend(below.into_iter().rev());
+        }
+        Ok(())
+    }
+
+    fn name(&mut self, dir: &Dir, path: &Path, stat: &Stat) -> Result<()> {
+        let name = Path::new(path.file_name().unwrap_or_default());
+        self.renamed(dir, name, path, stat)
+    }
+
+    /// Writes one name of a directory under another name. Sockets are left out.
+    fn renamed(&mut self, dir: &Dir, name: &Path, path: &Path, stat: &Stat) -> Result<()> {
+        let kind = match stat.kind {
+            fs::Kind::Socket => return Ok(()),
+            fs::Kind::File => Kind::File,
+            fs::Kind::Directory => Kind::Directory,
+            fs::Kind::Symlink => Kind::Symlink,
+            fs::Kind::Fifo => Kind::Fifo,
+            fs::Kind::CharDevice => Kind::Char(stat.device.0, stat.device.1),
+            fs::Kind::BlockDevice => Kind::Block(stat.device.0, stat.device.1),
+        };
+        let mut member = describe(path, stat, kind);
+        if stat.links > 1 && kind != Kind::Directory {
+            if let Some(first) = self.names.get(&stat.inode) {
+                member.kind = Kind::HardLink;
+                member.link.clone_from(first);
+                return Ok(self.writer.append_bare(&member)?);
+            }
+            self.names.insert(stat.inode, member.path.clone());
+        }
+        member.xattrs = attributes(dir.xattrs(name)?);
+        match kind {
+            Kind::File => {
+                let file = dir.read(name)?;
+                // What was opened counts: the name may have another file by now.
+                member.size = Stat::of(&file)?.size;
+                let written = self.writer.append(&member, &file);
+                written.map_err(|error| match error.kind() {
+                    io::ErrorKind::UnexpectedEof => ExportError::Changed(path.to_owned()),
+                    _ => ExportError::Output(error),
+                })
+            }
+            Kind::Symlink => {
+                member.link = dir.read_link(name)?.into_encoded_bytes();
+                Ok(self.writer.append_bare(&member)?)
+            }
+            _ => Ok(self.writer.append_bare(&member)?),
+        }
+    }
+}
+
+fn describe(path: &Path, stat: &Stat, kind: Kind) -> Member {
+    let mut name = path.as_os_str().as_bytes().to_vec();
+    if kind == Kind::Directory {
+        name.push(b'/');
+    }
+    Member {
+        path: name,
+        kind,
+        mode: stat.mode,
+        uid: stat.uid,
+        gid: stat.gid,
+        size: stat.size,
+        mtime: stat.mtime,
+        ..Member::default()
+    }
+}
+
+/// Attributes as archives have them: overlayfs's own left out, those it kept for others put back.
+fn attributes(all: Vec<(std::ffi::CString, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    all.into_iter()
+        .filter_map(|(key, value)| {
+            let bytes = key.as_bytes();
+            match bytes.strip_prefix(b"trusted.overlay.overlay.") {
+                Some(rest) => Some(([b"trusted.overlay.", rest].concat(), value)),
+                None if is_overlay_mark(&key) => None,
+                None => Some((key.into_bytes(), value)),
+            }
+        })
+        .collect()
+}

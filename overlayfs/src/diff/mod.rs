@@ -1,0 +1,8 @@
+//! Trees back into archives: what a writable layer changed, the layer that is made of it, and a
+//! whole tree as one archive.
+
+mod change;
+mod export;
+
+pub use change::{Change, ChangeKind, changes};
+pub use export::{ExportError, export_layer, export_name, export_stack, export_tree};

@@ -1,0 +1,268 @@
+//! Branches while a union is mounted: held by descriptor, measured, listed.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, StatVfsMountFlags, StatxFlags, fstatvfs, lgetxattr, statx};
+
+use crate::union::UnionError;
+use crate::union::options::{Access, BranchArg, Permission, Settings};
+use crate::union::policy::View;
+
+/// Says, on a branch's root, that copies in it remember where they come from.
+pub(crate) const COPIES: &std::ffi::CStr = c"trusted.rbox.copies";
+
+/// One directory of the union.
+#[derive(Debug)]
+pub(crate) struct Branch {
+    pub(crate) id: u32,
+    pub(crate) path: PathBuf,
+    pub(crate) permission: Permission,
+    pub(crate) root: Arc<OwnedFd>,
+    pub(crate) device: u64,
+    /// Files opened through the union; shared by a branch and its successor after `mod`.
+    pub(crate) opens: Arc<AtomicUsize>,
+    pub(crate) writers: Arc<AtomicUsize>,
+    pub(crate) has_copies: AtomicBool,
+    pub(crate) refuses_passthrough: AtomicBool,
+    space: Mutex<Option<(Instant, Space)>>,
+}
+
+/// How full a file system is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Space {
+    pub(crate) free: u64,
+    pub(crate) used: u64,
+}
+
+/// The branches and settings as they are at one time; a change makes a new one.
+#[derive(Debug)]
+pub(crate) struct Members {
+    pub(crate) epoch: u32,
+    pub(crate) branches: Vec<Arc<Branch>>,
+    pub(crate) settings: Settings,
+}
+
+/// A device number of statx as one number.
+pub(crate) fn device_of(stat: &rustix::fs::Statx) -> u64 {
+    (u64::from(stat.stx_dev_major) << 32) | u64::from(stat.stx_dev_minor)
+}
+
+const READ_ONLY_TYPES: &[u64] = &[0x7371_7368, 0x9660, 0x28cd_3d45, 0x7275, 0xe0f5_e1e2];
+
+impl Branch {
+    /// Takes hold of a branch; `first_writable` says whether `rw` is the default.
+    pub(crate) fn open(arg: &BranchArg, first_writable: bool) -> Result<Self, UnionError> {
+        let path = std::path::absolute(&arg.path).unwrap_or_else(|_| arg.path.clone());
+        let fail = |reason: String| UnionError::Branch {
+            path: path.clone(),
+            reason,
+        };
+        let permission = match arg.permission {
+            Some(permission) => permission,
+            None => default_permission(&path, first_writable).map_err(&fail)?,
+        };
+        Self::hold(&path, permission)
+    }
+
+    /// Takes hold of a branch whose permission is known.
+    pub(crate) fn hold(path: &Path, permission: Permission) -> Result<Self, UnionError> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let fail = |reason: String| UnionError::Branch {
+            path: path.to_owned(),
+            reason,
+        };
+        let words =
+            |errno: rustix::io::Errno| fail(sys::error::reason(&std::io::Error::from(errno)));
+        let stat = statx(
+            rustix::fs::CWD,
+            path,
+            AtFlags::empty(),
+            StatxFlags::BASIC_STATS,
+        )
+        .map_err(words)?;
+        if u32::from(stat.stx_mode) & libc::S_IFMT != libc::S_IFDIR {
+            return Err(fail("not a directory".into()));
+        }
+        let root = sys::fuse::branch_clone(path, permission.is_writable())?;
+        let read_only = fstatvfs(&root)
+            .map_err(words)?
+            .f_flag
+            .contains(StatVfsMountFlags::RDONLY);
+        if permission.is_writable() && read_only {
+            return Err(fail(
+                "its file system is read-only, the branch cannot be rw".into(),
+            ));
+        }
+        let device = device_of(&stat);
+        let has_copies = lgetxattr(path, COPIES, &mut [0_u8; 8][..]).is_ok();
+        Ok(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            path: path.to_owned(),
+            permission,
+            root: Arc::new(root),
+            device,
+            opens: Arc::default(),
+            writers: Arc::default(),
+            has_copies: AtomicBool::new(has_copies),
+            refuses_passthrough: AtomicBool::new(false),
+            space: Mutex::new(None),
+        })
+    }
+
+    /// The same branch with another permission; files open through it are counted on.
+    pub(crate) fn with_permission(&self, permission: Permission) -> Result<Self, UnionError> {
+        let mut branch = Self::hold(&self.path, permission)?;
+        branch.opens = Arc::clone(&self.opens);
+        branch.writers = Arc::clone(&self.writers);
+        Ok(branch)
+    }
+
+    pub(crate) fn is_writable(&self) -> bool {
+        self.permission.is_writable()
+    }
+
+    pub(crate) fn is_creatable(&self) -> bool {
+        self.permission.access == Access::ReadWrite
+    }
+
+    /// Free and used bytes, at most so many seconds old.
+    pub(crate) fn space(&self, seconds: u64) -> Space {
+        let mut kept = lock(&self.space);
+        if let Some((at, space)) = *kept
+            && at.elapsed() < Duration::from_secs(seconds)
+        {
+            return space;
+        }
+        let space = fstatvfs(&self.root).map_or(Space::default(), |vfs| Space {
+            free: vfs.f_bavail.saturating_mul(vfs.f_frsize),
+            used: vfs
+                .f_blocks
+                .saturating_sub(vfs.f_bfree)
+                .saturating_mul(vfs.f_frsize),
+        });
+        *kept = Some((Instant::now(), space));
+        space
+    }
+}
+
+/// Locks what no thread leaves half changed.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn default_permission(path: &Path, first_writable: bool) -> Result<Permission, String> {
+    let words = |errno: rustix::io::Errno| sys::error::reason(&std::io::Error::from(errno));
+    let kind = rustix::fs::statfs(path)
+        .map_err(words)?
+        .f_type
+        .cast_unsigned();
+    if READ_ONLY_TYPES.contains(&kind) {
+        return Ok(Permission::of(Access::RealReadOnly));
+    }
+    let read_only = rustix::fs::statvfs(path)
+        .map_err(words)?
+        .f_flag
+        .contains(StatVfsMountFlags::RDONLY);
+    Ok(Permission::of(if first_writable && !read_only {
+        Access::ReadWrite
+    } else {
+        Access::ReadOnly
+    }))
+}
+
+impl Members {
+    /// What the policies need to know; space is only measured when `with_space`.
+    pub(crate) fn views(&self, has_parent: &[u16], with_space: bool) -> Vec<View> {
+        let seconds = self.settings.free_seconds();
+        self.branches
+            .iter()
+            .enumerate()
+            .map(|(at, branch)| {
+                let space = if with_space {
+                    branch.space(seconds)
+                } else {
+                    Space::default()
+                };
+                View {
+                    creatable: branch.is_creatable(),
+                    has_parent: has_parent.iter().any(|&place| usize::from(place) == at),
+                    free: space.free,
+                    used: space.used,
+                    reserve: branch.permission.reserve.max(self.settings.reserve),
+                }
+            })
+            .collect()
+    }
+
+    pub(crate) fn branch(&self, at: u16) -> &Arc<Branch> {
+        &self.branches[usize::from(at)]
+    }
+
+    pub(crate) fn last(&self) -> u16 {
+        u16::try_from(self.branches.len().saturating_sub(1)).unwrap_or(u16::MAX)
+    }
+
+    /// Whether anything could be copied up from this branch.
+    pub(crate) fn can_copy_up(&self, at: u16) -> bool {
+        !self.branch(at).is_writable()
+            && self.branches[..usize::from(at)]
+                .iter()
+                .any(|branch| branch.is_creatable())
+    }
+}
+
+/// Refuses branches that lie in one another, and branches inside the mount point.
+pub(crate) fn check_overlap(branches: &[Arc<Branch>], target: &Path) -> Result<(), UnionError> {
+    let of = |path: &Path| statx(rustix::fs::CWD, path, AtFlags::empty(), StatxFlags::INO).ok();
+    let key = |path: &Path| of(path).map(|stat| (device_of(&stat), stat.stx_ino));
+    let target = std::fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
+    let target_key = key(&target);
+    let own: Vec<_> = branches
+        .iter()
+        .map(|branch| {
+            statx(
+                branch.root.as_fd(),
+                c"",
+                AtFlags::EMPTY_PATH,
+                StatxFlags::INO,
+            )
+            .ok()
+            .map(|stat| (device_of(&stat), stat.stx_ino))
+        })
+        .collect();
+    for (at, branch) in branches.iter().enumerate() {
+        let real = std::fs::canonicalize(&branch.path).unwrap_or_else(|_| branch.path.clone());
+        for (depth, ancestor) in real.ancestors().enumerate() {
+            let found = key(ancestor);
+            if found.is_some() && found == target_key {
+                return Err(UnionError::Branch {
+                    path: branch.path.clone(),
+                    reason: format!(
+                        "it is the mount point {} or lies inside it",
+                        target.display()
+                    ),
+                });
+            }
+            for (other, other_key) in own.iter().enumerate() {
+                if other != at && found.is_some() && found == *other_key {
+                    let how = if depth == 0 {
+                        "the same directory as"
+                    } else {
+                        "inside"
+                    };
+                    return Err(UnionError::Branch {
+                        path: branch.path.clone(),
+                        reason: format!("it is {how} branch {}", branches[other].path.display()),
+                    });
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,483 @@
+//! Copy-up: a complete copy in a writable branch, put in place in one step.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, SeekFrom, Statx, Timespec, Timestamps,
+    Uid, XattrFlags, chmodat, chownat, copy_file_range, fdatasync, ftruncate, ioctl_ficlone,
+    linkat, listxattr, mkdirat, mknodat, openat, readlinkat, renameat_with, seek, setxattr,
+    symlinkat, unlinkat, utimensat,
+};
+use rustix::io::Errno;
+
+use crate::union::Res;
+use crate::union::branch::{Branch, COPIES, Members, lock};
+use crate::union::marks::{XATTR_PREFIX, work_name};
+use crate::union::node::{Node, Places, Real};
+use crate::union::policy;
+use crate::union::tree::{ORIGIN, Reach, Union, fd_path, kind_of, stat_at, stat_fd};
+
+/// Directories made on the way to a new object, to be taken back if it fails.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    dirs: Vec<(Arc<Node>, Arc<OwnedFd>, u16)>,
+}
+
+pub(crate) fn times_of(stat: &Statx) -> Timestamps {
+    let time = |time: &rustix::fs::StatxTimestamp| Timespec {
+        tv_sec: time.tv_sec,
+        tv_nsec: time.tv_nsec.into(),
+    };
+    Timestamps {
+        last_access: time(&stat.stx_atime),
+        last_modification: time(&stat.stx_mtime),
+    }
+}
+
+/// Gives a directory its times back after a change that must not be seen.
+fn keep_times(dir: impl AsFd, before: &Statx) {
+    let _ = utimensat(dir, c".", &times_of(before), AtFlags::empty());
+}
+
+impl Union {
+    /// The branch that a copy of something in `dir` at `source` goes to.
+    pub(crate) fn copy_target(&self, members: &Members, dir: &Arc<Node>, source: u16) -> Res<u16> {
+        let places = self.places(members, dir)?;
+        let views = members.views(&places.at, false);
+        let at = policy::copy_up(members.settings.copy_up, &views, usize::from(source));
+        at.and_then(|at| u16::try_from(at).ok()).ok_or(Errno::ROFS)
+    }
+
+    /// The directory in the branch `at`, made there with its parents if it is missing.
+    pub(crate) fn ensure_dir(
+        &self,
+        members: &Members,
+        node: &Arc<Node>,
+        at: u16,
+        made: &mut Made,
+    ) -> Res<Arc<OwnedFd>> {
+        let places = self.places(members, node)?;
+        if places.at.contains(&at) {
+            match self.dir_fd(members, node, at) {
+                Err(Errno::NOENT) => {}
+                other => return other,
+            }
+        }
+        let (parent, name) = {
+            let state = node.state();
+            (
+                state.parent.clone().ok_or(Errno::STALE)?,
+                state.name.clone(),
+            )
+        };
+        let above = self.ensure_dir(members, &parent, at, made)?;
+        let top = *places.at.first().ok_or(Errno::STALE)?;
+        let source = self.dir_fd(members, node, top)?;
+        let before = stat_fd(&above)?;
+        let branch = members.branch(at);
+        let note = (at < top).then_some(node.ino);
+        let made_now = copy_dir(self, branch, &source, &above, &name, note);
+        keep_times(&above, &before);
+        match made_now {
+            Ok(()) => made.dirs.push((Arc::clone(node), above.clone(), at)),
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = Arc::new(openat(&above, &name, flags, Mode::empty())?);
+        let stat = stat_fd(&fd)?;
+        self.dirs.put(node.id, branch.id, &fd, stat.stx_ino);
+        let mut all = places.at.clone();
+        if !all.contains(&at) {
+            all.push(at);
+            all.sort_unstable();
+        }
+        let mut state = node.state();
+        if at <= top {
+            state.at = at;
+            state.real = Real::of(&stat);
+        }
+        state.places = Some(Arc::new(Places {
+            at: all,
+            bound: places.bound,
+        }));
+        Ok(fd)
+    }
+
+    /// Takes back the empty directories made for an object that could not be made.
+    pub(crate) fn unmake(&self, made: Made) {
+        for (node, above, at) in made.dirs.into_iter().rev() {
+            let mut state = node.state();
+            if unlinkat(&above, &state.name, AtFlags::REMOVEDIR).is_err() {
+                continue;
+            }
+            if let Some(places) = &state.places {
+                let rest: Vec<u16> = places
+                    .at
+                    .iter()
+                    .copied()
+                    .filter(|&place| place != at)
+                    .collect();
+                let bound = places.bound;
+                state.places = Some(Arc::new(Places { at: rest, bound }));
+            }
+            state.epoch = state.epoch.wrapping_sub(1); // looked up anew at the next use
+            drop(state);
+            self.dirs.drop_node(node.id);
+        }
+    }
+
+    /// Brings a node's object to a writable branch, unless it is in one; returns the branch.
+    pub(crate) fn writable(&self, members: &Members, node: &Arc<Node>, truncate: bool) -> Res<u16> {
+        let _busy = lock(self.busy(node.ino));
+        self.writable_locked(members, node, truncate)
+    }
+
+    /// As [`Self::writable`], by one that holds the node's lock already.
+    pub(crate) fn writable_locked(
+        &self,
+        members: &Members,
+        node: &Arc<Node>,
+        truncate: bool,
+    ) -> Res<u16> {
+        let (reach, at) = self.reach(members, node)?;
+        if members.branch(at).is_writable() {
+            return Ok(at);
+        }
+        let (parent, name, gone) = {
+            let state = node.state();
+            (state.parent.clone(), state.name.clone(), state.gone)
+        };
+        if gone {
+            return Err(Errno::ROFS);
+        }
+        if node.is_dir() {
+            let target = match &parent {
+                Some(parent) => self.copy_target(members, parent, at)?,
+                None => self.copy_target(members, node, at)?,
+            };
+            self.ensure_dir(members, node, target, &mut Made::default())?;
+            return Ok(target);
+        }
+        let parent = parent.ok_or(Errno::STALE)?;
+        let target = self.copy_target(members, &parent, at)?;
+        self.copy_file_up(members, node, &reach, (&parent, &name), (target, truncate))?;
+        Ok(target)
+    }
+
+    /// Copies a non-directory to the branch `target`.
+    pub(crate) fn copy_file_up(
+        &self,
+        members: &Members,
+        node: &Arc<Node>,
+        reach: &Reach,
+        (parent, name): (&Arc<Node>, &CStr),
+        (target, truncate): (u16, bool),
+    ) -> Res<()> {
+        let mut made = Made::default();
+        let branch = members.branch(target);
+        let source = reach.handle()?;
+        let stat = stat_fd(&source)?;
+        let note = (stat.stx_nlink < 2).then_some(node.ino);
+        let copy = Copy {
+            union: self,
+            branch,
+            source: &source,
+            stat: &stat,
+            note,
+            truncate,
+        };
+        let copied = self
+            .ensure_dir(members, parent, target, &mut made)
+            .and_then(|dir| {
+                let before = stat_fd(&dir)?;
+                let copied = copy.place(&dir, name);
+                keep_times(&dir, &before);
+                copied?;
+                stat_at(&dir, name).map(|stat| (dir, stat))
+            });
+        let (dir, now) = match copied {
+            Ok(found) => found,
+            Err(errno) => {
+                self.unmake(made);
+                return Err(errno);
+            }
+        };
+        self.counters.copy_ups.fetch_add(1, Ordering::Relaxed);
+        self.counters
+            .copied_bytes
+            .fetch_add(now.stx_size, Ordering::Relaxed);
+        let fresh = (target, members.epoch, note.is_none());
+        self.rebind(node, &dir, name, fresh, &now)
+    }
+
+    /// Points a node, and those who read its file, at the copy.
+    fn rebind(
+        &self,
+        node: &Arc<Node>,
+        dir: &OwnedFd,
+        name: &CStr,
+        (at, epoch, separated): (u16, u32, bool),
+        now: &Statx,
+    ) -> Res<()> {
+        let mut state = node.state();
+        state.at = at;
+        state.epoch = epoch;
+        state.real = Real::of(now);
+        let regular = kind_of(now) == libc::S_IFREG;
+        let flags = if regular {
+            OFlags::RDONLY
+        } else {
+            OFlags::PATH
+        } | OFlags::NOFOLLOW
+            | OFlags::CLOEXEC;
+        let mut passed = false;
+        let fd = if state.opened.is_some() || separated {
+            Some(Arc::new(openat(dir, name, flags, Mode::empty())?))
+        } else {
+            None
+        };
+        if let (Some(opened), Some(fd)) = (&mut state.opened, &fd) {
+            passed = opened.backing.is_some();
+            for handle in opened.cached.iter().filter_map(std::sync::Weak::upgrade) {
+                handle.redirect(Arc::clone(fd));
+            }
+            if !passed {
+                opened.file = Arc::clone(fd);
+            }
+        }
+        drop(state);
+        if passed || separated {
+            // A number of its own from now on: the next look-up makes another node.
+            self.table.bury(node, fd);
+        }
+        if passed { Err(Errno::STALE) } else { Ok(()) }
+    }
+}
+
+/// Copies attributes and extended attributes; the owner before the mode, since chown clears bits.
+fn copy_metadata(branch: &Branch, source: &OwnedFd, stat: &Statx, copy: impl AsFd) -> Res<()> {
+    let copy = copy.as_fd();
+    let path = fd_path(copy);
+    let owner = (Uid::from_raw(stat.stx_uid), Gid::from_raw(stat.stx_gid));
+    chownat(copy, c"", Some(owner.0), Some(owner.1), AtFlags::EMPTY_PATH)?;
+    match copy_xattrs(source, &path) {
+        Err(_) if branch.permission.ignore_xattr_errors => {}
+        other => other?,
+    }
+    if kind_of(stat) != libc::S_IFLNK {
+        let mode = Mode::from_raw_mode(u32::from(stat.stx_mode) & 0o7777);
+        chmodat(CWD, &path, mode, AtFlags::empty())?;
+    }
+    utimensat(copy, c"", &times_of(stat), AtFlags::EMPTY_PATH)
+}
+
+fn copy_xattrs(source: &OwnedFd, copy: &str) -> Res<()> {
+    let from = fd_path(source);
+    let mut names = vec![0; 64 << 10];
+    let length = match listxattr(&from, &mut names[..]) {
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        other => other?,
+    };
+    let mut value = Vec::new();
+    for name in names[..length]
+        .split(|&byte| byte == 0)
+        .filter(|name| !name.is_empty())
+    {
+        if name.starts_with(XATTR_PREFIX) {
+            continue;
+        }
+        value.resize(64 << 10, 0);
+        let length = match rustix::fs::getxattr(&from, name, &mut value[..]) {
+            Err(Errno::NODATA) => continue,
+            other => other?,
+        };
+        setxattr(copy, name, &value[..length], XattrFlags::empty())?;
+    }
+    Ok(())
+}
+
+/// Notes on the copy which number it keeps, or in memory where the branch has no such notes.
+fn note_origin(union: &Union, branch: &Branch, copy: impl AsFd, origin: Option<u64>) -> Res<()> {
+    let Some(origin) = origin else { return Ok(()) };
+    let stat = stat_fd(copy.as_fd())?;
+    let mut note = stat.stx_ino.to_le_bytes().to_vec();
+    note.extend_from_slice(&origin.to_le_bytes());
+    if setxattr(fd_path(copy), ORIGIN, &note, XattrFlags::empty()).is_err() {
+        union.remember_origin(&stat, origin);
+    }
+    if !branch.has_copies.swap(true, Ordering::Relaxed) {
+        let _ = setxattr(fd_path(&*branch.root), COPIES, b"1", XattrFlags::empty());
+    }
+    Ok(())
+}
+
+fn copy_dir(
+    union: &Union,
+    branch: &Branch,
+    source: &OwnedFd,
+    above: &OwnedFd,
+    name: &CStr,
+    note: Option<u64>,
+) -> Res<()> {
+    let work = work_name();
+    mkdirat(above, &work, Mode::RWXU)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let done = openat(above, &work, flags, Mode::empty()).and_then(|dir| {
+        clear_inherited(&dir);
+        note_origin(union, branch, &dir, note)?;
+        copy_metadata(branch, source, &stat_fd(source)?, &dir)?;
+        renameat_with(above, &work, above, name, RenameFlags::NOREPLACE)
+    });
+    if done.is_err() {
+        let _ = unlinkat(above, &work, AtFlags::REMOVEDIR);
+    }
+    done
+}
+
+/// Takes away the ACLs that a directory got from where it was made.
+fn clear_inherited(dir: impl AsFd) {
+    let path = fd_path(dir);
+    let _ = rustix::fs::removexattr(&path, c"system.posix_acl_default");
+    let _ = rustix::fs::removexattr(&path, c"system.posix_acl_access");
+}
+
+/// A copy to be made: of what, to which branch, known by which number.
+#[derive(Clone, Copy)]
+struct Copy<'a> {
+    union: &'a Union,
+    branch: &'a Branch,
+    source: &'a OwnedFd,
+    stat: &'a Statx,
+    note: Option<u64>,
+    truncate: bool,
+}
+
+impl Copy<'_> {
+    /// Makes the copy aside and puts it in place whole.
+    fn place(self, dir: &OwnedFd, name: &CStr) -> Res<()> {
+        if kind_of(self.stat) == libc::S_IFREG {
+            return self.place_regular(dir, name);
+        }
+        let work = work_name();
+        match kind_of(self.stat) {
+            libc::S_IFLNK => symlinkat(readlinkat(self.source, c"", Vec::new())?, dir, &work)?,
+            kind => {
+                let (major, minor) = (self.stat.stx_rdev_major, self.stat.stx_rdev_minor);
+                let device = rustix::fs::makedev(major, minor);
+                mknodat(
+                    dir,
+                    &work,
+                    FileType::from_raw_mode(kind),
+                    Mode::RUSR,
+                    device,
+                )?;
+            }
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let done = openat(dir, &work, flags, Mode::empty()).and_then(|copy| {
+            self.dress(&copy)?;
+            renameat_with(dir, &work, dir, name, RenameFlags::NOREPLACE)
+        });
+        if done.is_err() {
+            let _ = unlinkat(dir, &work, AtFlags::empty());
+        }
+        done
+    }
+
+    fn dress(self, copy: &OwnedFd) -> Res<()> {
+        note_origin(self.union, self.branch, copy, self.note)?;
+        copy_metadata(self.branch, self.source, self.stat, copy)
+    }
+
+    fn place_regular(self, dir: &OwnedFd, name: &CStr) -> Res<()> {
+        let mode = Mode::RUSR | Mode::WUSR;
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let unnamed = openat(dir, c".", OFlags::TMPFILE | flags, mode);
+        let (copy, work) = match unnamed {
+            Ok(copy) => (copy, None),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                let work = work_name();
+                let flags = OFlags::CREATE | OFlags::EXCL | flags;
+                (openat(dir, &work, flags, mode)?, Some(work))
+            }
+            Err(errno) => return Err(errno),
+        };
+        let done = self.fill(&copy).and_then(|()| match &work {
+            None => linkat(CWD, fd_path(&copy), dir, name, AtFlags::SYMLINK_FOLLOW),
+            Some(work) => renameat_with(dir, work, dir, name, RenameFlags::NOREPLACE),
+        });
+        if let (Err(_), Some(work)) = (&done, &work) {
+            let _ = unlinkat(dir, work, AtFlags::empty());
+        }
+        done
+    }
+
+    fn fill(self, copy: &OwnedFd) -> Res<()> {
+        if !self.truncate && self.stat.stx_size > 0 {
+            copy_data(self.source, copy, self.stat.stx_size)?;
+            if !self.union.members().settings.volatile {
+                fdatasync(copy)?;
+            }
+        }
+        let _ = rustix::fs::removexattr(fd_path(copy), c"system.posix_acl_access");
+        self.dress(copy)
+    }
+}
+
+/// Copies a file's data; shares it where the file system can, and keeps holes.
+pub(crate) fn copy_data(source: &OwnedFd, copy: &OwnedFd, size: u64) -> Res<()> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let source = openat(CWD, fd_path(source), flags | OFlags::NOATIME, Mode::empty())
+        .or_else(|_| openat(CWD, fd_path(source), flags, Mode::empty()))?;
+    if ioctl_ficlone(copy, &source).is_ok() {
+        return Ok(());
+    }
+    ftruncate(copy, size)?;
+    let mut at = 0;
+    while at < size {
+        let from = match seek(&source, SeekFrom::Data(at)) {
+            Ok(from) => from,
+            Err(Errno::NXIO) => break,
+            Err(_) => at,
+        };
+        let to = seek(&source, SeekFrom::Hole(from))
+            .unwrap_or(size)
+            .min(size);
+        copy_range(&source, copy, from, to)?;
+        at = to.max(from + 1);
+    }
+    Ok(())
+}
+
+fn copy_range(source: &OwnedFd, copy: &OwnedFd, from: u64, to: u64) -> Res<()> {
+    let (mut input, mut output) = (from, from);
+    let mut buffer = Vec::new();
+    while input < to {
+        let want = usize::try_from(to - input)
+            .unwrap_or(usize::MAX)
+            .min(1 << 30);
+        match copy_file_range(source, Some(&mut input), copy, Some(&mut output), want) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {
+                buffer.resize(want.min(1 << 20), 0);
+                let count = rustix::io::pread(source, &mut buffer[..], input)?;
+                if count == 0 {
+                    return Ok(());
+                }
+                let mut done = 0;
+                while done < count {
+                    done += rustix::io::pwrite(copy, &buffer[done..count], output + done as u64)?;
+                }
+                input += count as u64;
+                output += count as u64;
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Requests on open files: reading, writing, synchronising, copying ranges.
+
+use rustix::fs::{
+    FallocateFlags, OFlags, SeekFrom, copy_file_range, fallocate, fdatasync, fsync, seek,
+};
+use rustix::io::Errno;
+
+use crate::union::Res;
+use crate::union::attrs::kill_privileges;
+use crate::union::request::{Request, put_open};
+use crate::union::wire::{Put, op};
+
+const WRITE_KILL_SUIDGID: u32 = 4;
+const OPEN_KILL_SUIDGID: u32 = 1;
+
+impl Request<'_> {
+    /// Opens a file or does something with one that is open.
+    pub(crate) fn file(&mut self, out: &mut Vec<u8>) -> Res<()> {
+        let args = &mut self.args;
+        if self.header.opcode == op::OPEN {
+            let flags = OFlags::from_bits_retain(args.u32()?);
+            let kill = args.u32()? & OPEN_KILL_SUIDGID != 0;
+            let node = self.node()?;
+            put_open(out, self.union.open(self.members, &node, flags, kill)?);
+            return Ok(());
+        }
+        let file = self.union.handle_file(args.u64()?)?;
+        match self.header.opcode {
+            op::READ => {
+                let (offset, size) = (args.u64()?, args.u32()? as usize);
+                out.resize(size, 0);
+                let mut done = 0;
+                while done < size {
+                    match rustix::io::pread(&file, &mut out[done..], offset + done as u64)? {
+                        0 => break,
+                        count => done += count,
+                    }
+                }
+                out.truncate(done);
+            }
+            op::WRITE => {
+                let (offset, size, flags) = (args.u64()?, args.u32()? as usize, args.u32()?);
+                args.bytes(16)?;
+                let count = rustix::io::pwrite(&file, args.bytes(size)?, offset)?;
+                if flags & WRITE_KILL_SUIDGID != 0 {
+                    kill_privileges(&file)?;
+                }
+                out.u32(u32::try_from(count).unwrap_or(0));
+                out.u32(0);
+            }
+            op::FSYNC if self.members.settings.volatile => {}
+            op::FSYNC if args.u32()? & 1 != 0 => fdatasync(&file)?,
+            op::FSYNC => fsync(&file)?,
+            op::FALLOCATE => {
+                let (offset, length) = (args.u64()?, args.u64()?);
+                fallocate(
+                    &file,
+                    FallocateFlags::from_bits_retain(args.u32()?),
+                    offset,
+                    length,
+                )?;
+            }
+            op::LSEEK => {
+                let offset = args.u64()?;
+                let to = match args.u32()?.cast_signed() {
+                    libc::SEEK_DATA => SeekFrom::Data(offset),
+                    libc::SEEK_HOLE => SeekFrom::Hole(offset),
+                    _ => return Err(Errno::INVAL),
+                };
+                out.u64(seek(&file, to)?);
+            }
+            _ => {
+                let mut from = args.u64()?;
+                args.u64()?;
+                let target = self.union.handle_file(args.u64()?)?;
+                let (mut to, length) = (args.u64()?, args.u64()?);
+                let length = usize::try_from(length).unwrap_or(usize::MAX).min(1 << 30);
+                let count =
+                    copy_file_range(&file, Some(&mut from), &target, Some(&mut to), length)?;
+                if self.header.opcode == op::COPY_FILE_RANGE_64 {
+                    out.u64(count as u64);
+                } else {
+                    out.u32(u32::try_from(count).unwrap_or(0));
+                    out.u32(0);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,361 @@
+//! Files that are open: passed through to the kernel where possible, else served here.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, RwLock};
+
+use rustix::fs::{CWD, Mode, OFlags, ftruncate, openat};
+use rustix::io::Errno;
+
+use crate::union::Res;
+use crate::union::attrs::kill_privileges;
+use crate::union::branch::{Branch, Members, lock};
+use crate::union::handle::{Backing, Handle, Opened};
+use crate::union::node::{Node, Real};
+use crate::union::options::Passthrough;
+use crate::union::tree::{Reach, Union, fd_path, stat_fd};
+use crate::union::wire::fopen;
+
+/// The kernel's answer to an open.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answer {
+    pub(crate) handle: u64,
+    pub(crate) flags: u32,
+    pub(crate) backing: i32,
+}
+
+pub(crate) fn writes(flags: OFlags) -> bool {
+    flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC)
+}
+
+fn open_object(reach: &Reach, flags: OFlags) -> Res<OwnedFd> {
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+    match reach {
+        Reach::Fd(fd) => openat(CWD, fd_path(fd), flags, Mode::empty()),
+        Reach::Name(dir, name) => openat(dir, name, flags | OFlags::NOFOLLOW, Mode::empty()),
+    }
+}
+
+/// For writing without O_APPEND, which forbids copying ranges, unless the file insists on it.
+fn open_writer(reach: &Reach, flags: OFlags) -> Res<OwnedFd> {
+    let plain = OFlags::RDWR | (flags & (OFlags::TRUNC | OFlags::NOATIME));
+    match open_object(reach, plain) {
+        Err(Errno::PERM) => open_object(reach, plain | (flags & OFlags::APPEND)),
+        other => other,
+    }
+}
+
+impl Union {
+    /// Opens a node's file.
+    pub(crate) fn open(
+        &self,
+        members: &Members,
+        node: &Arc<Node>,
+        flags: OFlags,
+        kill: bool,
+    ) -> Res<Answer> {
+        let _busy = lock(self.busy(node.ino));
+        let wants_write = writes(flags);
+        if wants_write {
+            self.writable_locked(members, node, flags.contains(OFlags::TRUNC))?;
+        }
+        let (reach, at) = self.reach(members, node)?;
+        let branch = members.branch(at);
+        let (backing, has_cached) = match &node.state().opened {
+            Some(opened) => (opened.backing.clone(), opened.backing.is_none()),
+            None => (None, false),
+        };
+        let answer = if let Some(backing) = backing {
+            if wants_write {
+                self.add_writer(&backing, flags)?;
+            }
+            self.passed(node, branch, backing, wants_write)
+        } else if !has_cached && self.may_pass(members, at) {
+            match self.open_passed(node, &reach, flags)? {
+                (file, Ok(backing)) => {
+                    drop(file);
+                    self.passed(node, branch, Arc::new(backing), wants_write)
+                }
+                (file, Err(errno)) => {
+                    if matches!(
+                        errno,
+                        Errno::OPNOTSUPP | Errno::LOOP | Errno::INVAL | Errno::PERM
+                    ) {
+                        branch.refuses_passthrough.store(true, Ordering::Relaxed);
+                    }
+                    self.cached(node, branch, file, wants_write)
+                }
+            }
+        } else {
+            let file = if wants_write {
+                open_object(
+                    &reach,
+                    (flags - (OFlags::DIRECT | OFlags::WRONLY)) | OFlags::RDWR,
+                )
+                .or_else(|_| open_object(&reach, flags - OFlags::DIRECT))
+            } else {
+                open_object(&reach, OFlags::RDONLY | (flags & OFlags::NOATIME))
+            }?;
+            self.check(node, &reach, &file)?;
+            self.cached(node, branch, Arc::new(file), wants_write)
+        };
+        if kill && wants_write {
+            kill_privileges(self.object(members, node)?)?;
+        }
+        Ok(answer)
+    }
+
+    /// Whether files of a branch are passed through.
+    fn may_pass(&self, members: &Members, at: u16) -> bool {
+        let branch = members.branch(at);
+        if !self.can_pass.load(Ordering::Relaxed)
+            || branch.refuses_passthrough.load(Ordering::Relaxed)
+        {
+            return false;
+        }
+        match members.settings.passthrough {
+            Passthrough::Off => false,
+            Passthrough::All => true,
+            Passthrough::Safe => !members.can_copy_up(at),
+        }
+    }
+
+    /// An object opened by name must be the node's own.
+    fn check(&self, node: &Arc<Node>, reach: &Reach, file: &OwnedFd) -> Res<()> {
+        if !reach.is_fd() && node.state().real != Real::of(&stat_fd(file)?) {
+            return Err(Errno::STALE);
+        }
+        Ok(())
+    }
+
+    fn open_passed(
+        &self,
+        node: &Arc<Node>,
+        reach: &Reach,
+        flags: OFlags,
+    ) -> Res<(Arc<OwnedFd>, Res<Backing>)> {
+        let wants_write = writes(flags);
+        let file = if wants_write {
+            open_writer(reach, flags - OFlags::TRUNC)?
+        } else {
+            open_object(reach, OFlags::RDONLY)?
+        };
+        self.check(node, reach, &file)?;
+        if flags.contains(OFlags::TRUNC) {
+            ftruncate(&file, 0)?;
+        }
+        let file = Arc::new(file);
+        let backing = Backing::register(&self.device, Arc::clone(&file), wants_write);
+        Ok((file, backing))
+    }
+
+    fn add_writer(&self, backing: &Backing, flags: OFlags) -> Res<()> {
+        if backing.writer.get().is_none() {
+            let file = open_writer(
+                &Reach::Fd(Arc::clone(&backing.reader)),
+                flags - OFlags::TRUNC,
+            )?;
+            let _ = backing.writer.set(Arc::new(file));
+        }
+        if let (true, Some(writer)) = (flags.contains(OFlags::TRUNC), backing.writer.get()) {
+            ftruncate(writer, 0)?;
+        }
+        Ok(())
+    }
+
+    fn handle(
+        &self,
+        node: &Arc<Node>,
+        branch: &Arc<Branch>,
+        file: Arc<OwnedFd>,
+        writes: bool,
+    ) -> Arc<Handle> {
+        branch.opens.fetch_add(1, Ordering::Relaxed);
+        if writes {
+            branch.writers.fetch_add(1, Ordering::Relaxed);
+        }
+        Arc::new(Handle {
+            node: Arc::clone(node),
+            branch: Arc::clone(branch),
+            file: RwLock::new(file),
+            writes,
+        })
+    }
+
+    fn passed(
+        &self,
+        node: &Arc<Node>,
+        branch: &Arc<Branch>,
+        backing: Arc<Backing>,
+        writes: bool,
+    ) -> Answer {
+        self.counters.passed_opens.fetch_add(1, Ordering::Relaxed);
+        let file = match backing.writer.get() {
+            Some(writer) if writes => Arc::clone(writer),
+            _ => Arc::clone(&backing.reader),
+        };
+        let handle = self.handle(node, branch, file, writes);
+        let id = backing.id.0;
+        let mut state = node.state();
+        match &mut state.opened {
+            Some(opened) => opened.count += 1,
+            None => {
+                let file = Arc::clone(&backing.reader);
+                let cached = Vec::new();
+                state.opened = Some(Box::new(Opened {
+                    count: 1,
+                    backing: Some(backing),
+                    cached,
+                    file,
+                }));
+            }
+        }
+        drop(state);
+        Answer {
+            handle: self.handles.add_file(handle),
+            flags: fopen::PASSTHROUGH | fopen::NOFLUSH,
+            backing: id,
+        }
+    }
+
+    fn cached(
+        &self,
+        node: &Arc<Node>,
+        branch: &Arc<Branch>,
+        file: Arc<OwnedFd>,
+        writes: bool,
+    ) -> Answer {
+        self.counters.cached_opens.fetch_add(1, Ordering::Relaxed);
+        let handle = self.handle(node, branch, Arc::clone(&file), writes);
+        let weak = Arc::downgrade(&handle);
+        let mut state = node.state();
+        match &mut state.opened {
+            Some(opened) => {
+                opened.count += 1;
+                opened.cached.retain(|handle| handle.strong_count() > 0);
+                opened.cached.push(weak);
+            }
+            None => {
+                let cached = vec![weak];
+                state.opened = Some(Box::new(Opened {
+                    count: 1,
+                    backing: None,
+                    cached,
+                    file,
+                }));
+            }
+        }
+        drop(state);
+        Answer {
+            handle: self.handles.add_file(handle),
+            flags: fopen::KEEP_CACHE | fopen::NOFLUSH | fopen::PARALLEL_DIRECT_WRITES,
+            backing: 0,
+        }
+    }
+
+    /// Opens a file that was just made and is open already.
+    pub(crate) fn open_made(
+        &self,
+        members: &Members,
+        node: &Arc<Node>,
+        at: u16,
+        file: OwnedFd,
+    ) -> Answer {
+        let _busy = lock(self.busy(node.ino));
+        let file = Arc::new(file);
+        let branch = members.branch(at);
+        if self.may_pass(members, at) {
+            match Backing::register(&self.device, Arc::clone(&file), true) {
+                Ok(backing) => return self.passed(node, branch, Arc::new(backing), true),
+                Err(Errno::NFILE | Errno::MFILE | Errno::NOMEM) => {}
+                Err(_) => branch.refuses_passthrough.store(true, Ordering::Relaxed),
+            }
+        }
+        self.cached(node, branch, file, true)
+    }
+
+    /// Ends one open.
+    pub(crate) fn release(&self, number: u64) {
+        let Some(handle) = self.handles.remove(number) else {
+            return;
+        };
+        let branch = &handle.branch;
+        branch.opens.fetch_sub(1, Ordering::Relaxed);
+        if handle.writes {
+            branch.writers.fetch_sub(1, Ordering::Relaxed);
+        }
+        let mut state = handle.node.state();
+        let Some(opened) = &mut state.opened else {
+            return;
+        };
+        opened.count -= 1;
+        if opened.count > 0 {
+            return;
+        }
+        let last = state.opened.take();
+        if state.gone
+            && let Some(opened) = &last
+        {
+            state.pin = Some(Arc::clone(&opened.file));
+        }
+        drop(state);
+        drop(last);
+    }
+
+    /// Makes a file without a name in the directory that the policy picks.
+    pub(crate) fn unnamed(
+        &self,
+        members: &Members,
+        caller: &crate::union::make::Caller<'_>,
+        dir: &Arc<Node>,
+        mode: u32,
+    ) -> Res<(u16, OwnedFd)> {
+        let places = self.places(members, dir)?;
+        let at = *places
+            .at
+            .iter()
+            .find(|&&at| members.branch(at).is_creatable())
+            .ok_or(Errno::OPNOTSUPP)?;
+        let fd = self.dir_fd(members, dir, at)?;
+        caller.identity.set_umask(caller.umask);
+        let acting = caller.identity.act_as(caller.uid, caller.gid);
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = openat(&fd, c".", flags, Mode::from_raw_mode(mode & 0o7777));
+        drop(acting);
+        caller.identity.set_umask(0);
+        Ok((at, file?))
+    }
+
+    /// The descriptor that carries out changes asked for by handle.
+    pub(crate) fn handle_file(&self, number: u64) -> Res<Arc<OwnedFd>> {
+        Ok(self.handles.file(number).ok_or(Errno::BADF)?.file())
+    }
+
+    /// Where a path of the union lies: each branch that has it, visible or hidden.
+    pub(crate) fn where_is(&self, members: &Members, node: &Arc<Node>) -> Res<Vec<u16>> {
+        if node.is_dir() {
+            return Ok(self.places(members, node)?.at.clone());
+        }
+        let (parent, name) = {
+            let state = node.state();
+            (
+                state.parent.clone().ok_or(Errno::STALE)?,
+                state.name.clone(),
+            )
+        };
+        let places = self.places(members, &parent)?;
+        Ok(places
+            .at
+            .iter()
+            .copied()
+            .filter(|&at| self.has(members, &parent, &name, at))
+            .collect())
+    }
+
+    fn has(&self, members: &Members, dir: &Arc<Node>, name: &CStr, at: u16) -> bool {
+        self.dir_fd(members, dir, at)
+            .and_then(|fd| crate::union::tree::stat_at(fd.as_fd(), name))
+            .is_ok()
+    }
+}

@@ -1,0 +1,145 @@
+//! Open files and directories: what the kernel names by handle.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
+
+use sys::fuse::{BackingId, Device};
+
+use crate::union::Res;
+use crate::union::branch::{Branch, lock};
+use crate::union::node::{Node, NumberMap};
+use crate::union::readdir::Listing;
+
+/// A file of a branch that the kernel reads and writes by itself.
+#[derive(Debug)]
+pub(crate) struct Backing {
+    pub(crate) id: BackingId,
+    pub(crate) reader: Arc<OwnedFd>,
+    pub(crate) writer: OnceLock<Arc<OwnedFd>>,
+    device: Arc<Device>,
+}
+
+impl Backing {
+    /// Registers an open file with the kernel.
+    pub(crate) fn register(device: &Arc<Device>, file: Arc<OwnedFd>, writes: bool) -> Res<Self> {
+        let id = device.backing_open(file.as_fd())?;
+        let writer = OnceLock::new();
+        if writes {
+            let _ = writer.set(Arc::clone(&file));
+        }
+        Ok(Self {
+            id,
+            reader: file,
+            writer,
+            device: Arc::clone(device),
+        })
+    }
+}
+
+impl Drop for Backing {
+    fn drop(&mut self) {
+        self.device.backing_close(self.id);
+    }
+}
+
+/// What a node is open as; all opens of a node agree on passthrough.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) count: usize,
+    pub(crate) backing: Option<Arc<Backing>>,
+    pub(crate) cached: Vec<Weak<Handle>>,
+    /// Any descriptor of the object, for what is asked of the node.
+    pub(crate) file: Arc<OwnedFd>,
+}
+
+/// One open of a file.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) node: Arc<Node>,
+    pub(crate) branch: Arc<Branch>,
+    pub(crate) file: RwLock<Arc<OwnedFd>>,
+    pub(crate) writes: bool,
+}
+
+impl Handle {
+    /// The descriptor that serves this open now.
+    pub(crate) fn file(&self) -> Arc<OwnedFd> {
+        Arc::clone(
+            &self
+                .file
+                .read()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
+    }
+
+    /// Serves this open from another file from now on.
+    pub(crate) fn redirect(&self, file: Arc<OwnedFd>) {
+        *self
+            .file
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = file;
+    }
+}
+
+/// One open of a directory, with the listing taken at its first read.
+#[derive(Debug)]
+pub(crate) struct DirHandle {
+    pub(crate) node: Arc<Node>,
+    pub(crate) listing: Mutex<Option<Arc<Listing>>>,
+}
+
+#[derive(Debug, Clone)]
+enum Open {
+    File(Arc<Handle>),
+    Dir(Arc<DirHandle>),
+}
+
+/// All handles.
+#[derive(Debug, Default)]
+pub(crate) struct Handles {
+    next: AtomicU64,
+    open: Mutex<NumberMap<u64, Open>>,
+}
+
+impl Handles {
+    fn add(&self, open: Open) -> u64 {
+        let number = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        lock(&self.open).insert(number, open);
+        number
+    }
+
+    pub(crate) fn add_file(&self, handle: Arc<Handle>) -> u64 {
+        self.add(Open::File(handle))
+    }
+
+    pub(crate) fn add_dir(&self, handle: DirHandle) -> u64 {
+        self.add(Open::Dir(Arc::new(handle)))
+    }
+
+    pub(crate) fn file(&self, number: u64) -> Option<Arc<Handle>> {
+        match lock(&self.open).get(&number) {
+            Some(Open::File(handle)) => Some(Arc::clone(handle)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn dir(&self, number: u64) -> Option<Arc<DirHandle>> {
+        match lock(&self.open).get(&number) {
+            Some(Open::Dir(handle)) => Some(Arc::clone(handle)),
+            _ => None,
+        }
+    }
+
+    /// Ends a handle and returns it if it was a file's.
+    pub(crate) fn remove(&self, number: u64) -> Option<Arc<Handle>> {
+        match lock(&self.open).remove(&number) {
+            Some(Open::File(handle)) => Some(handle),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.open).len()
+    }
+}

@@ -1,0 +1,267 @@
+//! Nodes: what the kernel knows of the union by number, and where each lies now.
+//!
+//! A node keeps its parent and name, never a descriptor, so their number is bounded by memory
+//! alone; only what was removed while somebody still has it keeps a descriptor.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::Statx;
+
+use crate::union::branch::{device_of, lock};
+use crate::union::handle::Opened;
+
+pub(crate) const ROOT: u64 = 1;
+
+/// What tells one object of a branch from every other, also after its number is used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Real {
+    pub(crate) device: u64,
+    pub(crate) ino: u64,
+    born: (i64, u32),
+}
+
+impl Real {
+    pub(crate) fn of(stat: &Statx) -> Self {
+        Self {
+            device: device_of(stat),
+            ino: stat.stx_ino,
+            born: (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec),
+        }
+    }
+}
+
+/// The branches that have a directory, top first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Places {
+    pub(crate) at: Vec<u16>,
+    /// The last branch in which a new entry would be visible.
+    pub(crate) bound: u16,
+}
+
+/// One object of the union.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) id: u64,
+    pub(crate) ino: u64,
+    pub(crate) kind: u32,
+    pub(crate) state: Mutex<State>,
+}
+
+/// What changes in a node's life.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) parent: Option<Arc<Node>>,
+    pub(crate) name: CString,
+    pub(crate) epoch: u32,
+    /// The topmost branch that has it.
+    pub(crate) at: u16,
+    pub(crate) places: Option<Arc<Places>>,
+    pub(crate) real: Real,
+    lookups: u64,
+    /// Its last name was removed.
+    pub(crate) gone: bool,
+    pub(crate) pin: Option<Arc<OwnedFd>>,
+    pub(crate) opened: Option<Box<Opened>>,
+}
+
+/// What a look-up says of an object that is to have a node.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) ino: u64,
+    pub(crate) kind: u32,
+    pub(crate) real: Real,
+    pub(crate) epoch: u32,
+    pub(crate) at: u16,
+    pub(crate) places: Option<Arc<Places>>,
+}
+
+impl Node {
+    pub(crate) fn is_dir(&self) -> bool {
+        self.kind == libc::S_IFDIR
+    }
+
+    pub(crate) fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+/// Numbers are their own hash, spread over the upper bits.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 ^= self.0 >> 32;
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
+    }
+}
+
+pub(crate) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
+
+/// All nodes that the kernel knows.
+#[derive(Debug)]
+pub(crate) struct Table {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    next: u64,
+    by_id: NumberMap<u64, Arc<Node>>,
+    by_ino: NumberMap<u64, Arc<Node>>,
+}
+
+impl Table {
+    /// A table with the root, which is never forgotten.
+    pub(crate) fn new(root: Seen) -> Self {
+        let mut inner = Inner {
+            next: ROOT,
+            by_id: NumberMap::default(),
+            by_ino: NumberMap::default(),
+        };
+        inner.make(root, None, c"".to_owned());
+        Self {
+            inner: Mutex::new(inner),
+        }
+    }
+
+    pub(crate) fn get(&self, id: u64) -> Option<Arc<Node>> {
+        lock(&self.inner).by_id.get(&id).cloned()
+    }
+
+    pub(crate) fn by_ino(&self, ino: u64) -> Option<Arc<Node>> {
+        lock(&self.inner).by_ino.get(&ino).cloned()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.inner).by_id.len()
+    }
+
+    /// Finds or makes the node of an object found as `name` in `parent`, and counts the look-up.
+    pub(crate) fn enter(&self, seen: Seen, parent: &Arc<Node>, name: &std::ffi::CStr) -> Arc<Node> {
+        let mut inner = lock(&self.inner);
+        if let Some(node) = inner.by_ino.get(&seen.ino).cloned() {
+            let mut state = node.state();
+            let same = !state.gone && node.kind == seen.kind && state.real == seen.real;
+            let merged = node.is_dir() && !state.gone && seen.kind == libc::S_IFDIR;
+            if same || merged {
+                state.lookups += 1;
+                state.epoch = seen.epoch;
+                state.at = seen.at;
+                state.real = seen.real;
+                if seen.places.is_some() && state.places != seen.places {
+                    state.places = seen.places;
+                }
+                let moved = state
+                    .parent
+                    .as_ref()
+                    .is_none_or(|old| !Arc::ptr_eq(old, parent));
+                if moved || state.name.as_c_str() != name {
+                    state.parent = Some(Arc::clone(parent));
+                    state.name = name.to_owned();
+                }
+                drop(state);
+                return node;
+            }
+        }
+        let ino = seen.ino;
+        let node = inner.make(seen, Some(Arc::clone(parent)), name.to_owned());
+        inner.by_ino.insert(ino, Arc::clone(&node));
+        node
+    }
+
+    /// Makes the node of an unnamed file.
+    pub(crate) fn enter_unnamed(&self, seen: Seen, parent: &Arc<Node>) -> Arc<Node> {
+        let node = lock(&self.inner).make(seen, Some(Arc::clone(parent)), c"".to_owned());
+        node.state().gone = true;
+        node
+    }
+
+    /// Takes look-ups back; the last one ends the node.
+    pub(crate) fn forget(&self, id: u64, count: u64) {
+        if id == ROOT {
+            return;
+        }
+        let mut inner = lock(&self.inner);
+        let Some(node) = inner.by_id.get(&id).cloned() else {
+            return;
+        };
+        let mut state = node.state();
+        state.lookups = state.lookups.saturating_sub(count);
+        if state.lookups > 0 {
+            return;
+        }
+        drop(state);
+        inner.by_id.remove(&id);
+        inner.unlist(&node);
+    }
+
+    /// The object's last name is gone: its number may soon mean another.
+    pub(crate) fn bury(&self, node: &Arc<Node>, pin: Option<Arc<OwnedFd>>) {
+        lock(&self.inner).unlist(node);
+        let mut state = node.state();
+        state.gone = true;
+        if state.opened.is_none() {
+            state.pin = pin;
+        }
+    }
+
+    /// An unnamed file has got a name.
+    pub(crate) fn unbury(&self, node: &Arc<Node>) {
+        lock(&self.inner).by_ino.insert(node.ino, Arc::clone(node));
+    }
+}
+
+impl Inner {
+    fn make(&mut self, seen: Seen, parent: Option<Arc<Node>>, name: CString) -> Arc<Node> {
+        let id = self.next;
+        self.next += 1;
+        let node = Arc::new(Node {
+            id,
+            ino: seen.ino,
+            kind: seen.kind,
+            state: Mutex::new(State {
+                parent,
+                name,
+                epoch: seen.epoch,
+                at: seen.at,
+                places: seen.places,
+                real: seen.real,
+                lookups: 1,
+                gone: false,
+                pin: None,
+                opened: None,
+            }),
+        });
+        self.by_id.insert(id, Arc::clone(&node));
+        node
+    }
+
+    fn unlist(&mut self, node: &Arc<Node>) {
+        if self
+            .by_ino
+            .get(&node.ino)
+            .is_some_and(|listed| Arc::ptr_eq(listed, node))
+        {
+            self.by_ino.remove(&node.ino);
+        }
+    }
+}

@@ -1,0 +1,534 @@
+//! The option language of a union: aufs's words in both spellings, and a few of mergerfs's.
+//!
+//! Pure: knows no path's existence and no mount.
+
+use std::path::PathBuf;
+
+use crate::union::permission::bytes;
+pub use crate::union::permission::{Access, Permission};
+use crate::union::policy::{CopyUp, Create};
+
+/// Why an option was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OptionError {
+    /// No such option.
+    #[error("unknown option {0:?}")]
+    Unknown(String),
+    /// An option that needs a value has none, or the value says nothing.
+    #[error("option {option:?}: {reason}")]
+    Value {
+        /// The option as it was written.
+        option: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// One branch as it was named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BranchArg {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Its permission, if one was given.
+    pub permission: Option<Permission>,
+}
+
+/// How changes made directly in a branch become visible (`udba=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectChanges {
+    /// Every look-up is verified.
+    Reval,
+    /// The branches are watched; what nobody touched is kept.
+    Notify,
+    /// Promised not to happen.
+    None,
+}
+
+/// Which files the kernel reads and writes by itself (`passthrough=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passthrough {
+    /// Those that cannot be copied up while they are open.
+    Safe,
+    /// All; a reader from before a copy-up keeps the old content.
+    All,
+    /// None.
+    Off,
+}
+
+/// What can be changed while the union is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where new objects go.
+    pub create: Create,
+    /// Where copies go.
+    pub copy_up: CopyUp,
+    /// How direct changes are seen.
+    pub direct_changes: DirectChanges,
+    /// `statfs` adds the branches up.
+    pub sum: bool,
+    /// Every new directory is marked opaque.
+    pub always_opaque: bool,
+    /// Which files are passed through.
+    pub passthrough: Passthrough,
+    /// Bytes to leave free in every branch.
+    pub reserve: u64,
+    /// Nothing is synchronised: for unions that are thrown away.
+    pub volatile: bool,
+}
+
+/// A change of a mounted union.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Puts a branch at an index; `usize::MAX` is the end.
+    Insert(usize, BranchArg),
+    /// Takes a branch out.
+    Delete(PathBuf),
+    /// Changes a branch's permission.
+    Modify(PathBuf, Permission),
+    /// Replaces the whole list.
+    Replace(Vec<BranchArg>),
+}
+
+/// Everything that a list of options says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The branches, top first.
+    pub branches: Vec<BranchArg>,
+    /// The settings, defaults where nothing was said.
+    pub settings: Settings,
+    /// Settings that were named, as written: what a remount changes.
+    pub named: Vec<String>,
+    /// Whether `create=` was given.
+    pub create_named: bool,
+    /// Changes, in the order given.
+    pub changes: Vec<Change>,
+    /// `remount` was among the options.
+    pub remount: bool,
+    /// Read-only, or not, if said.
+    pub read_only: Option<bool>,
+    /// Words for the kernel: `nosuid nodev noexec noatime relatime sync dirsync`.
+    pub generic: Vec<String>,
+    overlay_upper: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            branches: Vec::new(),
+            settings: Settings {
+                create: Create::TopDownParent,
+                copy_up: CopyUp::TopDownParent,
+                direct_changes: DirectChanges::Reval,
+                sum: false,
+                always_opaque: false,
+                passthrough: Passthrough::Safe,
+                reserve: 0,
+                volatile: false,
+            },
+            named: Vec::new(),
+            create_named: false,
+            changes: Vec::new(),
+            remount: false,
+            read_only: None,
+            generic: Vec::new(),
+            overlay_upper: None,
+        }
+    }
+}
+
+impl Options {
+    /// Reads one list, as it follows `-o`.
+    pub fn parse(text: &str) -> Result<Self, OptionError> {
+        let mut options = Self::default();
+        options.add(text)?;
+        Ok(options)
+    }
+
+    /// Reads a further list; later words win.
+    pub fn add(&mut self, text: &str) -> Result<(), OptionError> {
+        for word in split(text, ',') {
+            if !word.is_empty() {
+                self.word(word)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn word(&mut self, word: &str) -> Result<(), OptionError> {
+        let (key, value) = match word.find([':', '=']) {
+            Some(at) => (&word[..at], Some(&word[at + 1..])),
+            None => (word, None),
+        };
+        if key.starts_with("x-") || IGNORED.contains(&key) {
+            return Ok(());
+        }
+        if self.branch_word(word, key, value)? || self.plain_word(word) {
+            return Ok(());
+        }
+        self.setting(word, key, value)
+    }
+
+    fn branch_word(
+        &mut self,
+        word: &str,
+        key: &str,
+        value: Option<&str>,
+    ) -> Result<bool, OptionError> {
+        let need = || {
+            value
+                .filter(|text| !text.is_empty())
+                .ok_or_else(|| bad(word, "a branch must follow"))
+        };
+        match key {
+            "dirs" | "br" => {
+                let list = branches(word, need()?)?;
+                self.changes.push(Change::Replace(list.clone()));
+                self.branches = list;
+            }
+            "add" | "ins" => {
+                let (index, rest) = need()?
+                    .split_once(':')
+                    .ok_or_else(|| bad(word, "an index and a branch must follow"))?;
+                let index = index
+                    .parse()
+                    .map_err(|_| bad(word, "the index is no number"))?;
+                self.changes
+                    .push(Change::Insert(index, one_branch(word, rest)?));
+            }
+            "append" => self
+                .changes
+                .push(Change::Insert(usize::MAX, one_branch(word, need()?)?)),
+            "prepend" => self
+                .changes
+                .push(Change::Insert(0, one_branch(word, need()?)?)),
+            "del" => self.changes.push(Change::Delete(unescape(need()?).into())),
+            "mod" => {
+                let arg = one_branch(word, need()?)?;
+                let permission = arg
+                    .permission
+                    .ok_or_else(|| bad(word, "PATH=PERMISSION must follow"))?;
+                self.changes.push(Change::Modify(arg.path, permission));
+            }
+            "lowerdir" => {
+                for path in split(need()?, ':') {
+                    let permission = Some(Permission::of(Access::ReadOnly).with_whiteouts());
+                    self.branches.push(BranchArg {
+                        path: unescape(path).into(),
+                        permission,
+                    });
+                }
+                self.place_upper();
+            }
+            "upperdir" => {
+                self.overlay_upper = Some(unescape(need()?).into());
+                self.place_upper();
+            }
+            "workdir" => {}
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn place_upper(&mut self) {
+        if let Some(path) = self.overlay_upper.take_if(|_| !self.branches.is_empty()) {
+            let permission = Some(Permission::of(Access::ReadWrite));
+            self.branches.insert(0, BranchArg { path, permission });
+        }
+    }
+
+    fn plain_word(&mut self, word: &str) -> bool {
+        match word {
+            "remount" => self.remount = true,
+            "ro" => self.read_only = Some(true),
+            "rw" => self.read_only = Some(false),
+            "nosuid" | "nodev" | "noexec" | "noatime" | "relatime" | "sync" | "dirsync"
+            | "nodiratime" | "strictatime" => self.generic.push(word.to_owned()),
+            _ => return false,
+        }
+        true
+    }
+
+    fn setting(&mut self, word: &str, key: &str, value: Option<&str>) -> Result<(), OptionError> {
+        let settings = &mut self.settings;
+        let text = value.unwrap_or_default();
+        match (key, value) {
+            ("create" | "create_policy", Some(_)) => {
+                settings.create = create(word, text)?;
+                self.create_named = true;
+            }
+            ("cpup" | "copyup" | "copyup_policy", Some(_)) => {
+                settings.copy_up = copy_up(word, text)?
+            }
+            ("udba", Some(_)) => {
+                settings.direct_changes = match text {
+                    "reval" => DirectChanges::Reval,
+                    "notify" | "fsnotify" | "inotify" => DirectChanges::Notify,
+                    "none" => DirectChanges::None,
+                    _ => return Err(bad(word, "reval, notify or none must follow")),
+                }
+            }
+            ("sum", None) => settings.sum = true,
+            ("nosum", None) => settings.sum = false,
+            ("diropq", Some(_)) => {
+                settings.always_opaque = match text {
+                    "a" | "always" => true,
+                    "w" | "whiteouted" => false,
+                    _ => return Err(bad(word, "always or whiteouted must follow")),
+                }
+            }
+            ("passthrough", Some(_)) => {
+                settings.passthrough = match text {
+                    "safe" => Passthrough::Safe,
+                    "all" => Passthrough::All,
+                    "off" => Passthrough::Off,
+                    _ => return Err(bad(word, "safe, all or off must follow")),
+                }
+            }
+            ("minfreespace", Some(_)) => settings.reserve = size(word, text)?,
+            ("volatile", None) => settings.volatile = true,
+            ("novolatile", None) => settings.volatile = false,
+            _ => return Err(OptionError::Unknown(word.to_owned())),
+        }
+        self.named.push(word.to_owned());
+        Ok(())
+    }
+}
+
+/// Habits of aufs, libfuse and fstab that change nothing here.
+const IGNORED: &[&str] = &[
+    "xino",
+    "noxino",
+    "trunc_xino",
+    "notrunc_xino",
+    "trunc_xib",
+    "notrunc_xib",
+    "rdblk",
+    "rdhash",
+    "rdcache",
+    "dirwh",
+    "warn_perm",
+    "nowarn_perm",
+    "si",
+    "verbose",
+    "v",
+    "quiet",
+    "q",
+    "silent",
+    "nonempty",
+    "fsname",
+    "allow_other",
+    "default_permissions",
+    "defaults",
+    "_netdev",
+    "nofail",
+    "noauto",
+    "auto",
+    "user",
+    "nouser",
+    "suid",
+    "dev",
+    "exec",
+    "async",
+    "atime",
+    "noplink",
+    "dirperm1",
+    "user_id",
+    "group_id",
+    "rootmode",
+    "max_read",
+    "blksize",
+    "subtype",
+];
+
+fn bad(option: &str, reason: impl Into<String>) -> OptionError {
+    OptionError::Value {
+        option: option.to_owned(),
+        reason: reason.into(),
+    }
+}
+
+/// Splits at a character that no backslash precedes; the backslashes stay.
+fn split(text: &str, at: char) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    let mut escaped = false;
+    for (index, letter) in text.char_indices() {
+        if escaped {
+            escaped = false;
+        } else if letter == '\\' {
+            escaped = true;
+        } else if letter == at {
+            parts.push(&text[start..index]);
+            start = index + letter.len_utf8();
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+fn unescape(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        plain.push(match letter {
+            '\\' => letters.next().unwrap_or('\\'),
+            _ => letter,
+        });
+    }
+    plain
+}
+
+fn branches(word: &str, text: &str) -> Result<Vec<BranchArg>, OptionError> {
+    split(text, ':')
+        .into_iter()
+        .map(|part| one_branch(word, part))
+        .collect()
+}
+
+fn one_branch(word: &str, text: &str) -> Result<BranchArg, OptionError> {
+    // `+min=SIZE` has an equals sign of its own, so the permission begins at the first one
+    // after the last slash that no backslash precedes.
+    let name_at = text.rfind('/').map_or(0, |at| at + 1);
+    let (before, name) = text.split_at(name_at);
+    let parts = split(name, '=');
+    let (path, permission) = match parts.split_first() {
+        Some((first, rest)) if !rest.is_empty() => {
+            let given = Permission::parse(&rest.join("=")).map_err(|reason| bad(word, reason))?;
+            (format!("{before}{first}"), Some(given))
+        }
+        _ => (text.to_owned(), None),
+    };
+    if path.is_empty() {
+        return Err(bad(word, "a branch has no path"));
+    }
+    Ok(BranchArg {
+        path: unescape(&path).into(),
+        permission,
+    })
+}
+
+/// Rewrites a list so that every branch's path begins at the root.
+pub(crate) fn absolute(text: &str, here: &str) -> String {
+    let here = here
+        .replace('\\', "\\\\")
+        .replace(':', "\\:")
+        .replace(',', "\\,");
+    let place = |path: &str| match path.strip_prefix("./").unwrap_or(path) {
+        path if path.starts_with('/') => path.to_owned(),
+        path => format!("{here}/{path}"),
+    };
+    let word = |word: &str| {
+        let Some(at) = word.find([':', '=']) else {
+            return word.to_owned();
+        };
+        let (key, value) = (&word[..at], &word[at + 1..]);
+        let value = match key {
+            "dirs" | "br" => split(value, ':')
+                .into_iter()
+                .map(place)
+                .collect::<Vec<_>>()
+                .join(":"),
+            "add" | "ins" => match value.split_once(':') {
+                Some((index, path)) => format!("{index}:{}", place(path)),
+                None => value.to_owned(),
+            },
+            "append" | "prepend" | "del" | "mod" => place(value),
+            _ => return word.to_owned(),
+        };
+        format!("{key}={value}")
+    };
+    split(text, ',')
+        .into_iter()
+        .map(word)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+fn size(word: &str, text: &str) -> Result<u64, OptionError> {
+    bytes(text).ok_or_else(|| bad(word, format!("{text:?} is no size")))
+}
+
+fn seconds(word: &str, text: Option<&str>) -> Result<u64, OptionError> {
+    let Some(text) = text else { return Ok(30) };
+    match text.parse() {
+        Ok(number @ 0..=3600) => Ok(number),
+        _ => Err(bad(
+            word,
+            format!("{text:?} is no number of seconds from 0 to 3600"),
+        )),
+    }
+}
+
+fn create(word: &str, text: &str) -> Result<Create, OptionError> {
+    let mut parts = text.split([':', '=']);
+    let name = parts.next().unwrap_or_default();
+    let values: Vec<&str> = parts.collect();
+    let low = || match values.first() {
+        Some(text) => size(word, text),
+        None => Err(bad(word, "a size must follow the policy")),
+    };
+    let sec = |at: usize| seconds(word, values.get(at).copied());
+    let (policy, most) = match name {
+        "tdp" | "top-down-parent" => (Create::TopDownParent, 0),
+        "rr" | "round-robin" => (Create::RoundRobin, 0),
+        "mfs" | "most-free-space" => (Create::MostFreeSpace(sec(0)?), 1),
+        "mfsrr" => (Create::MostFreeSpaceOrRoundRobin(low()?, sec(1)?), 2),
+        "pmfs" => (Create::ParentMostFreeSpace(sec(0)?), 1),
+        "pmfsrr" => (Create::ParentMostFreeSpaceOrRoundRobin(low()?, sec(1)?), 2),
+        "tdmfs" => (Create::TopDownMostFreeSpace(low()?, sec(1)?), 2),
+        "ff" => (Create::FirstFound, 0),
+        "epff" => (Create::ExistingFirstFound, 0),
+        "epmfs" => (Create::ExistingMostFreeSpace, 0),
+        "lfs" => (Create::LeastFreeSpace, 0),
+        "lus" => (Create::LeastUsedSpace, 0),
+        "rand" => (Create::Random, 0),
+        _ => return Err(bad(word, format!("unknown policy {name:?}"))),
+    };
+    match values.get(most) {
+        Some(extra) => Err(bad(
+            word,
+            format!("{extra:?} says nothing to policy {name:?}"),
+        )),
+        None => Ok(policy),
+    }
+}
+
+fn copy_up(word: &str, text: &str) -> Result<CopyUp, OptionError> {
+    match text {
+        "tdp" | "top-down-parent" => Ok(CopyUp::TopDownParent),
+        "bup" | "bottom-up-parent" => Ok(CopyUp::BottomUpParent),
+        "bu" | "bottom-up" => Ok(CopyUp::BottomUp),
+        _ => Err(bad(word, format!("unknown policy {text:?}"))),
+    }
+}
+
+impl Settings {
+    /// Takes over the settings that were named in `options`.
+    pub fn update(&mut self, options: &Options) {
+        let mut merged = Options {
+            settings: self.clone(),
+            ..Options::default()
+        };
+        for word in &options.named {
+            // Every word was accepted once already.
+            let _ = merged.word(word);
+        }
+        *self = merged.settings;
+    }
+
+    /// How long an answer about free space is kept, in seconds.
+    pub(crate) fn free_seconds(&self) -> u64 {
+        match self.create {
+            Create::MostFreeSpace(sec)
+            | Create::MostFreeSpaceOrRoundRobin(_, sec)
+            | Create::ParentMostFreeSpace(sec)
+            | Create::ParentMostFreeSpaceOrRoundRobin(_, sec)
+            | Create::TopDownMostFreeSpace(_, sec) => sec,
+            _ => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "options_tests.rs"]
+mod tests;

@@ -1,0 +1,168 @@
+//! Tables of option lists and what they mean.
+
+use super::*;
+
+fn listed(options: &Options) -> Vec<String> {
+    options
+        .branches
+        .iter()
+        .map(|branch| match branch.permission {
+            Some(permission) => format!("{}={permission}", branch.path.display()),
+            None => branch.path.display().to_string(),
+        })
+        .collect()
+}
+
+#[test]
+fn reads_branch_lists_in_both_spellings() {
+    let cases: &[(&str, &[&str])] = &[
+        ("dirs=./a=rw:./b=ro", &["./a=rw", "./b=ro"]),
+        ("br:/a=rw:/b=ro+wh", &["/a=rw", "/b=ro+wh"]),
+        ("br=/a:/b", &["/a", "/b"]),
+        ("dirs:/a:/b=rr", &["/a", "/b=rr"]),
+        (r"br=/a\:b=rw:/c\,d", &["/a:b=rw", "/c,d"]),
+        (r"br=/a\=rw", &["/a=rw"]),
+        ("br=/a=b/c=rw", &["/a=b/c=rw"]),
+        ("br=/a=rw+min=4K:/b", &["/a=rw+min=4096", "/b"]),
+        (
+            "lowerdir=/l1:/l2,upperdir=/u,workdir=/w",
+            &["/u=rw", "/l1=ro+wh", "/l2=ro+wh"],
+        ),
+        ("upperdir=/u,lowerdir=/l", &["/u=rw", "/l=ro+wh"]),
+        (
+            "noatime,xino=/x/y,dirs=/a,defaults,x-systemd.automount",
+            &["/a"],
+        ),
+    ];
+    for (text, want) in cases {
+        let options = Options::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(listed(&options), *want, "{text}");
+    }
+}
+
+#[test]
+fn reads_policies() {
+    let cases: &[(&str, Create)] = &[
+        ("create=rr", Create::RoundRobin),
+        ("create:round-robin", Create::RoundRobin),
+        ("create=mfs", Create::MostFreeSpace(30)),
+        ("create=most-free-space:0", Create::MostFreeSpace(0)),
+        (
+            "create=mfsrr:1000",
+            Create::MostFreeSpaceOrRoundRobin(1000, 30),
+        ),
+        (
+            "create=mfsrr:1G:0",
+            Create::MostFreeSpaceOrRoundRobin(1 << 30, 0),
+        ),
+        ("create=pmfs:5", Create::ParentMostFreeSpace(5)),
+        (
+            "create=tdmfs:2K:3600",
+            Create::TopDownMostFreeSpace(2048, 3600),
+        ),
+        ("create=tdp", Create::TopDownParent),
+    ];
+    for (text, want) in cases {
+        assert_eq!(
+            Options::parse(text).unwrap().settings.create,
+            *want,
+            "{text}"
+        );
+    }
+    let options = Options::parse("cpup=bu,udba=none,sum,passthrough=all").unwrap();
+    assert_eq!(options.settings.copy_up, CopyUp::BottomUp);
+    assert_eq!(options.settings.direct_changes, DirectChanges::None);
+    assert!(options.settings.sum);
+    assert_eq!(options.settings.passthrough, Passthrough::All);
+}
+
+#[test]
+fn reads_changes_in_order() {
+    let options =
+        Options::parse("remount,add:1:/x=ro,del:/a,mod=/b=ro,append:/z,prepend=/t=rw").unwrap();
+    assert!(options.remount);
+    let arg = |path: &str, access: Option<Access>| BranchArg {
+        path: path.into(),
+        permission: access.map(Permission::of),
+    };
+    assert_eq!(
+        options.changes,
+        [
+            Change::Insert(1, arg("/x", Some(Access::ReadOnly))),
+            Change::Delete("/a".into()),
+            Change::Modify("/b".into(), Permission::of(Access::ReadOnly)),
+            Change::Insert(usize::MAX, arg("/z", None)),
+            Change::Insert(0, arg("/t", Some(Access::ReadWrite))),
+        ]
+    );
+}
+
+#[test]
+fn refuses_with_the_word_at_fault() {
+    let cases: &[(&str, &str)] = &[
+        ("frob", "unknown option \"frob\""),
+        ("frob=1", "unknown option \"frob=1\""),
+        (
+            "create=best",
+            "option \"create=best\": unknown policy \"best\"",
+        ),
+        ("cpup=down", "option \"cpup=down\": unknown policy \"down\""),
+        (
+            "create=mfs:9999",
+            "option \"create=mfs:9999\": \"9999\" is no number of seconds from 0 to 3600",
+        ),
+        (
+            "create=mfsrr",
+            "option \"create=mfsrr\": a size must follow the policy",
+        ),
+        (
+            "create=mfsrr:many",
+            "option \"create=mfsrr:many\": \"many\" is no size",
+        ),
+        (
+            "create=rr:1",
+            "option \"create=rr:1\": \"1\" says nothing to policy \"rr\"",
+        ),
+        ("br=/a=rx", "option \"br=/a=rx\": unknown permission \"rx\""),
+        (
+            "br=/a=rw+wh",
+            "option \"br=/a=rw+wh\": attribute \"wh\" does not fit permission \"rw\"",
+        ),
+        (
+            "br=/a=ro+nolwh",
+            "option \"br=/a=ro+nolwh\": attribute \"nolwh\" does not fit permission \"ro\"",
+        ),
+        ("br=", "option \"br=\": a branch must follow"),
+        ("add:x:/a", "option \"add:x:/a\": the index is no number"),
+        (
+            "udba=maybe",
+            "option \"udba=maybe\": reval, notify or none must follow",
+        ),
+    ];
+    for (text, want) in cases {
+        assert_eq!(Options::parse(text).unwrap_err().to_string(), *want);
+    }
+}
+
+#[test]
+fn a_remount_changes_only_what_it_names() {
+    let mut settings = Options::parse("create=rr,sum").unwrap().settings;
+    settings.update(&Options::parse("remount,create=mfs:1").unwrap());
+    assert_eq!(settings.create, Create::MostFreeSpace(1));
+    assert!(settings.sum);
+}
+
+#[test]
+fn makes_paths_absolute() {
+    let cases: &[(&str, &str)] = &[
+        ("add:1:./x=ro,del:y", "add=1:/w/x=ro,del=/w/y"),
+        (
+            "br:/a=rw:b=ro,create=mfs:1",
+            "br=/a=rw:/w/b=ro,create=mfs:1",
+        ),
+        ("remount,ro", "remount,ro"),
+    ];
+    for (text, want) in cases {
+        assert_eq!(absolute(text, "/w"), *want);
+    }
+}

@@ -1,0 +1,213 @@
+//! Removing: the topmost copy goes, and a whiteout hides what lies below.
+
+use std::collections::HashSet;
+use std::ffi::CStr;
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, RenameFlags, Statx, renameat_with, unlinkat};
+use rustix::io::Errno;
+
+use crate::union::Res;
+use crate::union::branch::Members;
+use crate::union::copyup::Made;
+use crate::union::marks::{
+    clear_whiteout, for_each_entry, is_reserved, purge, white_out, work_name,
+};
+use crate::union::node::{Node, Real};
+use crate::union::tree::{Look, Reach, Union, kind_of};
+
+impl Union {
+    /// Removes a non-directory.
+    pub(crate) fn unlink(&self, members: &Members, dir: &Arc<Node>, name: &CStr) -> Res<()> {
+        let (look, at, stat) = self.find(members, dir, name)?;
+        if kind_of(&stat) == libc::S_IFDIR {
+            return Err(Errno::ISDIR);
+        }
+        let node = self.node_of(members, dir, name, &look);
+        let pin = node.as_ref().and_then(|node| self.pin(members, node));
+        if members.branch(at).is_writable() {
+            let fd = self.dir_fd(members, dir, at)?;
+            let hides = self.is_below(members, dir, name, at)?;
+            let marked = hides && white_out(members.branch(at), fd.as_fd(), name)?;
+            if let Err(errno) = unlinkat(&fd, name, AtFlags::empty()) {
+                if marked {
+                    clear_whiteout(fd.as_fd(), name)?;
+                }
+                return Err(errno);
+            }
+            self.touch(members, dir, at);
+        } else {
+            self.hide(members, dir, name, at)?;
+        }
+        if let Some(node) = node {
+            self.lost_name(&node, &stat, dir, name, pin);
+        }
+        Ok(())
+    }
+
+    /// Removes a directory that is empty as the union shows it.
+    pub(crate) fn rmdir(&self, members: &Members, dir: &Arc<Node>, name: &CStr) -> Res<()> {
+        let (look, at, stat) = self.find(members, dir, name)?;
+        if kind_of(&stat) != libc::S_IFDIR {
+            return Err(Errno::NOTDIR);
+        }
+        if !self.is_empty(members, dir, name, &look)? {
+            return Err(Errno::NOTEMPTY);
+        }
+        let node = self.node_of(members, dir, name, &look);
+        let pin = node.as_ref().and_then(|node| self.pin(members, node));
+        if members.branch(at).is_writable() {
+            let fd = self.dir_fd(members, dir, at)?;
+            let hides = self.is_below(members, dir, name, at)?;
+            let marked = hides && white_out(members.branch(at), fd.as_fd(), name)?;
+            if let Err(errno) = remove_dir(&fd, name) {
+                if marked {
+                    clear_whiteout(fd.as_fd(), name)?;
+                }
+                return Err(errno);
+            }
+            self.touch(members, dir, at);
+        } else {
+            self.hide(members, dir, name, at)?;
+        }
+        if let Some(node) = node {
+            self.dirs.drop_node(node.id);
+            self.table.bury(&node, pin);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn find(
+        &self,
+        members: &Members,
+        dir: &Arc<Node>,
+        name: &CStr,
+    ) -> Res<(Look, u16, Statx)> {
+        if is_reserved(name.to_bytes()) {
+            return Err(Errno::PERM);
+        }
+        let look = self.look(members, dir, name, false)?;
+        let (at, stat) = look.top.ok_or(Errno::NOENT)?;
+        Ok((look, at, stat))
+    }
+
+    /// Puts a whiteout above something that may not be written.
+    fn hide(&self, members: &Members, dir: &Arc<Node>, name: &CStr, at: u16) -> Res<()> {
+        let target = self.copy_target(members, dir, at)?;
+        let mut made = Made::default();
+        let done = self
+            .ensure_dir(members, dir, target, &mut made)
+            .and_then(|fd| white_out(members.branch(target), fd.as_fd(), name));
+        if let Err(errno) = done {
+            self.unmake(made);
+            return Err(errno);
+        }
+        self.touch(members, dir, target);
+        Ok(())
+    }
+
+    /// The node that the kernel has for an object just looked up.
+    pub(crate) fn node_of(
+        &self,
+        members: &Members,
+        dir: &Arc<Node>,
+        name: &CStr,
+        look: &Look,
+    ) -> Option<Arc<Node>> {
+        let (at, stat) = look.top.as_ref()?;
+        let fd = self.dir_fd(members, dir, *at).ok()?;
+        let node = self
+            .table
+            .by_ino(self.ino(members.branch(*at), &fd, name, stat))?;
+        let same = node.is_dir() || node.state().real == Real::of(stat);
+        same.then_some(node)
+    }
+
+    /// Keeps hold of an object whose name is about to go.
+    pub(crate) fn pin(&self, members: &Members, node: &Arc<Node>) -> Option<Arc<OwnedFd>> {
+        if node.state().opened.is_some() {
+            return None;
+        }
+        let (reach, _) = self.reach(members, node).ok()?;
+        reach.handle().ok()
+    }
+
+    /// Takes note that a node's name `name` in `dir` is gone.
+    pub(crate) fn lost_name(
+        &self,
+        node: &Arc<Node>,
+        stat: &Statx,
+        dir: &Arc<Node>,
+        name: &CStr,
+        pin: Option<Arc<OwnedFd>>,
+    ) {
+        if stat.stx_nlink < 2 {
+            self.table.bury(node, pin);
+            return;
+        }
+        let mut state = node.state();
+        let was_its_name = state.name.as_c_str() == name
+            && state
+                .parent
+                .as_ref()
+                .is_some_and(|parent| Arc::ptr_eq(parent, dir));
+        if was_its_name && state.opened.is_none() {
+            // Known by another name at its next look-up; until then by descriptor.
+            state.pin = pin;
+        }
+    }
+
+    /// Whether a directory shows no entry.
+    pub(crate) fn is_empty(
+        &self,
+        members: &Members,
+        dir: &Arc<Node>,
+        name: &CStr,
+        look: &Look,
+    ) -> Res<bool> {
+        let mut hidden: HashSet<Vec<u8>> = HashSet::new();
+        for &(at, _) in &look.dirs {
+            let parent = self.dir_fd(members, dir, at)?;
+            let fd = Reach::Name(parent, name.to_owned()).handle()?;
+            let mut shows = false;
+            let mut marks = Vec::new();
+            for_each_entry(fd.as_fd(), |entry, _, _| {
+                let bytes = entry.to_bytes();
+                if is_reserved(bytes) {
+                    marks.push(bytes[4..].to_vec());
+                } else if !hidden.contains(bytes) {
+                    shows = true;
+                    return ControlFlow::Break(());
+                }
+                ControlFlow::Continue(())
+            })?;
+            if shows {
+                return Ok(false);
+            }
+            if members.branch(at).permission.whiteouts {
+                hidden.extend(marks);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Removes a directory that holds marks at most; out of sight first if it does.
+pub(crate) fn remove_dir(parent: &OwnedFd, name: &CStr) -> Res<()> {
+    match unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+        other => return other,
+    }
+    let work = work_name();
+    renameat_with(parent, name, parent, &work, RenameFlags::NOREPLACE)?;
+    match purge(parent.as_fd(), &work) {
+        Ok(()) => Ok(()),
+        Err(errno) => {
+            // Somebody put a file there meanwhile: it comes back.
+            let _ = renameat_with(parent, &work, parent, name, RenameFlags::NOREPLACE);
+            Err(errno)
+        }
+    }
+}

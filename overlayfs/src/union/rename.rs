@@ -1,0 +1,262 @@
+//! Renaming, in one branch, with the marks that keep the union's view whole.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, RenameFlags, Statx, renameat_with, unlinkat};
+use rustix::io::Errno;
+
+use crate::union::Res;
+use crate::union::branch::{Members, lock};
+use crate::union::copyup::Made;
+use crate::union::marks::{clear_whiteout, is_reserved, make_opaque, purge, white_out, work_name};
+use crate::union::node::Node;
+use crate::union::tree::{Look, Reach, Union, kind_of};
+
+/// One end of a renaming.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct End<'a> {
+    pub(crate) dir: &'a Arc<Node>,
+    pub(crate) name: &'a CStr,
+}
+
+/// The source as it was found.
+struct Source {
+    look: Look,
+    at: u16,
+    stat: Statx,
+    node: Arc<Node>,
+}
+
+impl Union {
+    /// Renames; `flags` are those of renameat2.
+    pub(crate) fn rename(
+        &self,
+        members: &Members,
+        from: End<'_>,
+        to: End<'_>,
+        flags: u32,
+    ) -> Res<()> {
+        if is_reserved(to.name.to_bytes()) {
+            return Err(Errno::PERM);
+        }
+        match flags {
+            0 | libc::RENAME_NOREPLACE => {}
+            libc::RENAME_EXCHANGE => return self.exchange(members, from, to),
+            _ => return Err(Errno::INVAL),
+        }
+        let source = self.source(members, from)?;
+        let target = self.look(members, to.dir, to.name, true)?;
+        if target.top.is_some() && flags == libc::RENAME_NOREPLACE {
+            return Err(Errno::EXIST);
+        }
+        let is_dir = kind_of(&source.stat) == libc::S_IFDIR;
+        if let Some((_, stat)) = &target.top {
+            match (is_dir, kind_of(stat) == libc::S_IFDIR) {
+                (true, false) => return Err(Errno::NOTDIR),
+                (false, true) => return Err(Errno::ISDIR),
+                (true, true) if !self.is_empty(members, to.dir, to.name, &target)? => {
+                    return Err(Errno::NOTEMPTY);
+                }
+                _ => {}
+            }
+            let other = self.node_of(members, to.dir, to.name, &target);
+            if other.is_some_and(|other| Arc::ptr_eq(&other, &source.node)) {
+                return Ok(()); // two names of one file: nothing happens
+            }
+        }
+        let at = self.rename_branch(members, from, &source, &target)?;
+        self.carry_out(members, (from, to), &source, &target, at)
+    }
+
+    fn source(&self, members: &Members, from: End<'_>) -> Res<Source> {
+        let (look, at, stat) = self.find(members, from.dir, from.name)?;
+        let node = self
+            .node_of(members, from.dir, from.name, &look)
+            .ok_or(Errno::STALE)?;
+        Ok(Source {
+            look,
+            at,
+            stat,
+            node,
+        })
+    }
+
+    /// The branch in which the renaming takes place; the source is there afterwards.
+    fn rename_branch(
+        &self,
+        members: &Members,
+        from: End<'_>,
+        source: &Source,
+        target: &Look,
+    ) -> Res<u16> {
+        let is_dir = kind_of(&source.stat) == libc::S_IFDIR;
+        let mut bound = source.at.min(target.bound);
+        if let Some((at, _)) = &target.top {
+            bound = bound.min(*at);
+        }
+        if is_dir {
+            // What merges with lower directories, or lies where it may not be written, would
+            // have to be copied as a tree: mv does that when it is told so.
+            let here = source.look.dirs.len() == 1 && members.branch(source.at).is_writable();
+            return if here && bound == source.at {
+                Ok(bound)
+            } else {
+                Err(Errno::XDEV)
+            };
+        }
+        let at = if members.branch(bound).is_writable() {
+            bound
+        } else {
+            self.copy_target(members, from.dir, bound)?
+        };
+        if at != source.at {
+            let _busy = lock(self.busy(source.node.ino));
+            let parent = self.dir_fd(members, from.dir, source.at)?;
+            let reach = Reach::Name(parent, from.name.to_owned());
+            self.copy_file_up(
+                members,
+                &source.node,
+                &reach,
+                (from.dir, from.name),
+                (at, false),
+            )?;
+        }
+        Ok(at)
+    }
+
+    fn carry_out(
+        &self,
+        members: &Members,
+        (from, to): (End<'_>, End<'_>),
+        source: &Source,
+        target: &Look,
+        at: u16,
+    ) -> Res<()> {
+        let is_dir = kind_of(&source.stat) == libc::S_IFDIR;
+        let branch = members.branch(at);
+        let old = self.dir_fd(members, from.dir, at)?;
+        let mut made = Made::default();
+        let new = self.ensure_dir(members, to.dir, at, &mut made)?;
+        let other = target
+            .top
+            .as_ref()
+            .and_then(|_| self.node_of(members, to.dir, to.name, target));
+        let pin = other.as_ref().and_then(|other| self.pin(members, other));
+
+        if is_dir && self.is_below(members, to.dir, to.name, at)? {
+            make_opaque(
+                Reach::Name(Arc::clone(&old), from.name.to_owned())
+                    .handle()?
+                    .as_fd(),
+            )?;
+        }
+        let hides = self.is_below(members, from.dir, from.name, at)?;
+        let marked = hides && white_out(branch, old.as_fd(), from.name)?;
+        if let Err(errno) = move_in_branch(&old, from.name, &new, to.name) {
+            if marked {
+                clear_whiteout(old.as_fd(), from.name)?;
+            }
+            self.unmake(made);
+            return Err(errno);
+        }
+        if target.whiteout == Some(at) {
+            clear_whiteout(new.as_fd(), to.name)?;
+        }
+        if let Some((lower, stat)) = &target.top
+            && *lower > at
+            && members.branch(*lower).is_writable()
+            && kind_of(stat) != libc::S_IFDIR
+        {
+            // Hidden already; gone as well, so that its other names count one link less.
+            let fd = self.dir_fd(members, to.dir, *lower)?;
+            let _ = unlinkat(&fd, to.name, AtFlags::empty());
+        }
+        self.touch(members, from.dir, at);
+        self.touch(members, to.dir, at);
+        self.renamed(source, to, at, members.epoch);
+        if let (Some(other), Some((_, stat))) = (other, &target.top) {
+            self.dirs.drop_node(other.id);
+            if other.is_dir() {
+                self.table.bury(&other, pin);
+            } else {
+                self.lost_name(&other, stat, to.dir, to.name, pin);
+            }
+        }
+        Ok(())
+    }
+
+    fn renamed(&self, source: &Source, to: End<'_>, at: u16, epoch: u32) {
+        let mut state = source.node.state();
+        state.parent = Some(Arc::clone(to.dir));
+        state.name = to.name.to_owned();
+        state.at = at;
+        // The bound of a directory may be another here: looked up anew at the next use.
+        state.epoch = if source.node.is_dir() {
+            epoch.wrapping_sub(1)
+        } else {
+            epoch
+        };
+    }
+
+    /// Exchanges two names that one writable branch has both.
+    fn exchange(&self, members: &Members, one: End<'_>, two: End<'_>) -> Res<()> {
+        let first = self.source(members, one)?;
+        let second = self.source(members, two)?;
+        let merged = |source: &Source| source.look.dirs.len() > 1;
+        if merged(&first) || merged(&second) {
+            return Err(Errno::XDEV);
+        }
+        let at = first.at.min(second.at);
+        if !members.branch(at).is_writable() {
+            return Err(Errno::XDEV);
+        }
+        for (end, source) in [(one, &first), (two, &second)] {
+            if source.at == at {
+                continue;
+            }
+            if source.node.is_dir() {
+                return Err(Errno::XDEV);
+            }
+            let _busy = lock(self.busy(source.node.ino));
+            let parent = self.dir_fd(members, end.dir, source.at)?;
+            let reach = Reach::Name(parent, end.name.to_owned());
+            self.copy_file_up(
+                members,
+                &source.node,
+                &reach,
+                (end.dir, end.name),
+                (at, false),
+            )?;
+        }
+        let old = self.dir_fd(members, one.dir, at)?;
+        let new = self.dir_fd(members, two.dir, at)?;
+        for (source, fd, end, there) in [(&first, &old, one, two), (&second, &new, two, one)] {
+            if source.node.is_dir() && self.is_below(members, there.dir, there.name, at)? {
+                make_opaque(
+                    Reach::Name(Arc::clone(fd), end.name.to_owned())
+                        .handle()?
+                        .as_fd(),
+                )?;
+            }
+        }
+        renameat_with(&old, one.name, &new, two.name, RenameFlags::EXCHANGE)?;
+        self.renamed(&first, two, at, members.epoch);
+        self.renamed(&second, one, at, members.epoch);
+        Ok(())
+    }
+}
+
+/// Renames within a branch; a directory that holds nothing but marks gives way.
+fn move_in_branch(old: &OwnedFd, from: &CStr, new: &OwnedFd, to: &CStr) -> Res<()> {
+    match renameat_with(old, from, new, to, RenameFlags::empty()) {
+        Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+        other => return other,
+    }
+    // One step for whoever looks at the new name; what held it is then taken away.
+    renameat_with(old, from, new, to, RenameFlags::EXCHANGE)?;
+    let work = work_name();
+    renameat_with(old, from, old, &work, RenameFlags::NOREPLACE)?;
+    purge(old.as_fd(), &work)
+}

@@ -1,0 +1,191 @@
+//! The server's loop: reads requests, hands each to the union, writes the replies.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::io::Errno;
+use sys::fuse::{Device, Identity};
+
+use crate::union::Res;
+use crate::union::request::Request;
+use crate::union::tree::Union;
+use crate::union::wire::{Args, Header, OUT_HEADER, Put, cap, notify, op};
+
+const MAX_WRITE: u32 = 1 << 20;
+const BUFFER: usize = (1 << 20) + 8192;
+const MAX_MINOR: u32 = 45;
+
+/// Reads one request whole; none when the mount is gone.
+fn next_request(device: &Device, buffer: &mut [u8]) -> Option<usize> {
+    loop {
+        match device.read(buffer) {
+            Ok(0) | Err(Errno::NODEV) => return None,
+            Ok(length) => return Some(length),
+            Err(Errno::INTR | Errno::AGAIN | Errno::NOENT) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Sends a reply: an error, or what `out` holds.
+fn reply(device: &Device, unique: u64, result: Res<()>, out: &[u8]) {
+    let (error, body) = match result {
+        Ok(()) => (0, out),
+        Err(errno) => (-errno.raw_os_error(), &[][..]),
+    };
+    let mut header = Vec::with_capacity(OUT_HEADER);
+    header.u32(u32::try_from(OUT_HEADER + body.len()).unwrap_or(0));
+    header.u32(error.cast_unsigned());
+    header.u64(unique);
+    // Refused when the caller was interrupted meanwhile: nobody waits for it then.
+    let _ = device.write(&[IoSlice::new(&header), IoSlice::new(body)]);
+}
+
+/// Agrees with the kernel on the protocol; the mount is usable afterwards.
+pub(crate) fn initialise(union: &Union) -> Res<()> {
+    let mut buffer = vec![0; BUFFER];
+    let length = next_request(&union.device, &mut buffer).ok_or(Errno::NODEV)?;
+    let (header, mut args) = Args::split(&buffer[..length])?;
+    if header.opcode != op::INIT {
+        return Err(Errno::PROTO);
+    }
+    let (major, minor, readahead, low) = (args.u32()?, args.u32()?, args.u32()?, args.u32()?);
+    if major != 7 || minor < 31 {
+        reply(&union.device, header.unique, Err(Errno::PROTO), &[]);
+        return Err(Errno::PROTO);
+    }
+    let mut offered = u64::from(low);
+    if offered & cap::INIT_EXT != 0 {
+        offered |= u64::from(args.u32()?) << 32;
+    }
+    let mut wanted = cap::ASYNC_READ
+        | cap::ATOMIC_O_TRUNC
+        | cap::BIG_WRITES
+        | cap::DONT_MASK
+        | cap::IOCTL_DIR
+        | cap::AUTO_INVAL_DATA
+        | cap::ASYNC_DIO
+        | cap::PARALLEL_DIROPS
+        | cap::POSIX_ACL
+        | cap::MAX_PAGES
+        | cap::HANDLE_KILLPRIV_V2
+        | cap::SETXATTR_EXT
+        | cap::INIT_EXT
+        | cap::PASSTHROUGH;
+    if union.keeps_entries(&union.members()) {
+        wanted |= cap::DO_READDIRPLUS | cap::READDIRPLUS_AUTO | cap::CACHE_SYMLINKS;
+    }
+    let agreed = offered & wanted;
+    union
+        .can_pass
+        .store(agreed & cap::PASSTHROUGH != 0, Ordering::Relaxed);
+    union
+        .extended_setxattr
+        .store(agreed & cap::SETXATTR_EXT != 0, Ordering::Relaxed);
+    let mut out = Vec::new();
+    out.u32(7);
+    out.u32(minor.min(MAX_MINOR));
+    out.u32(readahead.max(1 << 20));
+    out.u32((agreed & 0xffff_ffff) as u32);
+    out.u16(128); // requests in the background
+    out.u16(96);
+    out.u32(MAX_WRITE);
+    out.u32(1); // time granularity, nanoseconds
+    out.u16(u16::try_from(MAX_WRITE / 4096).unwrap_or(256));
+    out.u16(0);
+    out.u32((agreed >> 32) as u32);
+    out.u32(u32::from(agreed & cap::PASSTHROUGH != 0)); // stack depth
+    out.zeros(24);
+    reply(&union.device, header.unique, Ok(()), &out);
+    Ok(())
+}
+
+/// Serves one queue until the mount is gone.
+pub(crate) fn serve(union: &Union, device: &Device) {
+    let Ok(identity) = Identity::of_this_thread() else {
+        return;
+    };
+    let mut buffer = vec![0; BUFFER];
+    let mut out = Vec::with_capacity(BUFFER);
+    while let Some(length) = next_request(device, &mut buffer) {
+        let Ok((header, args)) = Args::split(&buffer[..length]) else {
+            continue;
+        };
+        union.counters.requests.fetch_add(1, Ordering::Relaxed);
+        out.clear();
+        if let Some(result) = answer(union, &identity, header, args, &mut out) {
+            reply(device, header.unique, result, &out);
+        }
+    }
+}
+
+/// Carries one request out; nothing for those that want no reply.
+fn answer(
+    union: &Union,
+    identity: &Identity,
+    header: Header,
+    args: Args<'_>,
+    out: &mut Vec<u8>,
+) -> Option<Res<()>> {
+    match header.opcode {
+        op::FORGET => {
+            let mut args = args;
+            union.table.forget(header.node, args.u64().unwrap_or(0));
+            return None;
+        }
+        op::BATCH_FORGET => {
+            forget_many(union, args);
+            return None;
+        }
+        _ => {}
+    }
+    let members = union.members();
+    let mut request = Request {
+        union,
+        members: &members,
+        identity,
+        header,
+        args,
+    };
+    let first = request.carry_out(out);
+    if first == Err(Errno::STALE) && request.is_repeatable() {
+        // The branches have changed under the request: once more with what is true now.
+        out.clear();
+        let members = union.members();
+        let mut again = Request {
+            union,
+            members: &members,
+            identity,
+            header,
+            args,
+        };
+        return Some(again.carry_out(out));
+    }
+    Some(first)
+}
+
+fn forget_many(union: &Union, mut args: Args<'_>) {
+    let count = args.u32().unwrap_or(0);
+    let _ = args.u32();
+    for _ in 0..count {
+        let (Ok(node), Ok(lookups)) = (args.u64(), args.u64()) else {
+            return;
+        };
+        union.table.forget(node, lookups);
+    }
+}
+
+fn notification(device: &Device, code: i32, body: &[u8]) -> Res<()> {
+    let mut header = Vec::with_capacity(OUT_HEADER);
+    header.u32(u32::try_from(OUT_HEADER + body.len()).unwrap_or(0));
+    header.u32(code.cast_unsigned());
+    header.u64(0);
+    device.write(&[IoSlice::new(&header), IoSlice::new(body)])
+}
+
+/// Makes the kernel look every name up anew.
+pub(crate) fn forget_names(device: &Arc<Device>) {
+    // Kernels that do not know it keep names for no time anyway under udba=reval.
+    let _ = notification(device, notify::INC_EPOCH, &[]);
+}
