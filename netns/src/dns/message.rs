@@ -1,0 +1,355 @@
+//! The wire format of DNS, as much as a resolver of local names needs (RFC 1035, 6891).
+//!
+//! One question is read, one answer written. What is forwarded to others travels as it came.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+const HEADER: usize = 12;
+/// The longest answer over UDP for a client that does not say more.
+const PLAIN_SIZE: u16 = 512;
+const CLASS_IN: u16 = 1;
+const OPT: u16 = 41;
+
+/// An A question: IPv4 addresses.
+pub const KIND_A: u16 = 1;
+/// A PTR question: the name of an address.
+pub const KIND_PTR: u16 = 12;
+/// An AAAA question: IPv6 addresses.
+pub const KIND_AAAA: u16 = 28;
+
+/// A message that is no question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a DNS question")]
+pub struct Malformed;
+
+/// One question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The client's number for it.
+    pub id: u16,
+    /// The name in lower case, without the last dot.
+    pub name: String,
+    /// What is asked for.
+    pub kind: u16,
+    /// The longest answer that the client takes over UDP.
+    pub size: u16,
+    /// The client wants others to be asked.
+    recursion: bool,
+    /// The client speaks EDNS, so the answer does too.
+    extended: bool,
+    /// Name, kind and class as they came: an answer repeats them, letter case included.
+    raw: Vec<u8>,
+}
+
+/// How a question was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// Answered, perhaps with nothing.
+    Ok = 0,
+    /// Nobody could be asked.
+    ServerFailure = 2,
+    /// There is no such name.
+    NoName = 3,
+}
+
+/// One record of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    /// An IPv4 address.
+    A(Ipv4Addr),
+    /// An IPv6 address.
+    Aaaa(Ipv6Addr),
+    /// A name.
+    Ptr(String),
+}
+
+impl Question {
+    /// Reads a question; further sections are looked at for the client's size only.
+    ///
+    /// # Errors
+    /// [`Malformed`], also for answers, other operations and several questions at once.
+    pub fn parse(message: &[u8]) -> Result<Self, Malformed> {
+        let word = |at: usize| -> Result<u16, Malformed> {
+            let bytes = message.get(at..at + 2).ok_or(Malformed)?;
+            Ok(u16::from_be_bytes([bytes[0], bytes[1]]))
+        };
+        let flags = word(2)?;
+        let is_question = flags & 0xf800 == 0;
+        if !is_question || word(4)? != 1 {
+            return Err(Malformed);
+        }
+        let (name, end) = read_name(message, HEADER)?;
+        let kind = word(end)?;
+        if word(end + 2)? != CLASS_IN {
+            return Err(Malformed);
+        }
+        let records = u32::from(word(6)?) + u32::from(word(8)?) + u32::from(word(10)?);
+        let size = client_size(message, end + 4, records);
+        Ok(Self {
+            id: word(0)?,
+            name,
+            kind,
+            size: size.unwrap_or(PLAIN_SIZE).max(PLAIN_SIZE),
+            recursion: flags & 0x0100 != 0,
+            extended: size.is_some(),
+            raw: message[HEADER..end + 4].to_vec(),
+        })
+    }
+
+    /// The answer with these records. Over UDP (`limited`) one that does not fit is sent empty and
+    /// marked, so that the client asks again over TCP.
+    pub fn answer(&self, code: Code, records: &[Data], ttl: u32, limited: bool) -> Vec<u8> {
+        let whole = self.write(code, records, ttl, false);
+        if limited && whole.len() > usize::from(self.size) {
+            return self.write(code, &[], ttl, true);
+        }
+        whole
+    }
+
+    fn write(&self, code: Code, records: &[Data], ttl: u32, truncated: bool) -> Vec<u8> {
+        let mut flags: u16 = 0x8000 | 0x0080 | code as u16;
+        if self.recursion {
+            flags |= 0x0100;
+        }
+        if truncated {
+            flags |= 0x0200;
+        }
+        let count = u16::try_from(records.len()).unwrap_or(u16::MAX);
+        let mut message = Vec::with_capacity(usize::from(PLAIN_SIZE));
+        for word in [self.id, flags, 1, count, 0, u16::from(self.extended)] {
+            message.extend(word.to_be_bytes());
+        }
+        message.extend(&self.raw);
+        for record in records.iter().take(usize::from(count)) {
+            record.write(ttl, &mut message);
+        }
+        if self.extended {
+            // The root's name, OPT, our size, no flags, no options.
+            message.push(0);
+            message.extend(OPT.to_be_bytes());
+            message.extend(4096_u16.to_be_bytes());
+            message.extend([0; 6]);
+        }
+        message
+    }
+}
+
+impl Data {
+    fn write(&self, ttl: u32, message: &mut Vec<u8>) {
+        /// A pointer to the question's name.
+        const NAME: [u8; 2] = [0xc0, HEADER as u8];
+        let (kind, data) = match self {
+            Data::A(address) => (KIND_A, address.octets().to_vec()),
+            Data::Aaaa(address) => (KIND_AAAA, address.octets().to_vec()),
+            Data::Ptr(name) => (KIND_PTR, wire_name(name)),
+        };
+        message.extend(NAME);
+        message.extend(kind.to_be_bytes());
+        message.extend(CLASS_IN.to_be_bytes());
+        message.extend(ttl.to_be_bytes());
+        let length = u16::try_from(data.len()).expect("a name is at most 255 bytes");
+        message.extend(length.to_be_bytes());
+        message.extend(data);
+    }
+}
+
+/// A name as labels with their lengths; labels that cannot be are left out.
+fn wire_name(name: &str) -> Vec<u8> {
+    let mut data = Vec::with_capacity(name.len() + 2);
+    for label in name.split('.') {
+        match u8::try_from(label.len()) {
+            Ok(length @ 1..=63) if data.len() + label.len() < 254 => {
+                data.push(length);
+                data.extend(label.as_bytes());
+            }
+            _ => {}
+        }
+    }
+    data.push(0);
+    data
+}
+
+/// Reads a name that is written out, as those of questions are; gives where it ends.
+fn read_name(message: &[u8], start: usize) -> Result<(String, usize), Malformed> {
+    let mut name = String::new();
+    let mut at = start;
+    loop {
+        let length = usize::from(*message.get(at).ok_or(Malformed)?);
+        at += 1;
+        match length {
+            0 => return Ok((name, at)),
+            1..=63 => {}
+            _ => return Err(Malformed),
+        }
+        let label = message.get(at..at + length).ok_or(Malformed)?;
+        at += length;
+        if at - start > 254 {
+            return Err(Malformed);
+        }
+        if !name.is_empty() {
+            name.push('.');
+        }
+        for byte in label {
+            // No name of ours has a dot or a strange byte in a label; neither may look like one.
+            match byte {
+                b'.' => name.push_str("\\."),
+                byte if byte.is_ascii_graphic() => name.push(byte.to_ascii_lowercase().into()),
+                byte => name.push_str(&format!("\\{byte:03}")),
+            }
+        }
+    }
+}
+
+/// The size that the client's OPT record names, if it has one.
+fn client_size(message: &[u8], mut at: usize, records: u32) -> Option<u16> {
+    for _ in 0..records {
+        at = skip_name(message, at)?;
+        let fixed = message.get(at..at + 10)?;
+        let word = |index: usize| u16::from_be_bytes([fixed[index], fixed[index + 1]]);
+        if word(0) == OPT {
+            return Some(word(2));
+        }
+        at += 10 + usize::from(word(8));
+    }
+    None
+}
+
+/// Where a name ends that may be written with a pointer.
+fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match usize::from(*message.get(at)?) {
+            0 => return Some(at + 1),
+            length @ 1..=63 => at += 1 + length,
+            length if length & 0xc0 == 0xc0 => return Some(at + 2),
+            _ => return None,
+        }
+    }
+}
+
+/// The address that a name below `in-addr.arpa` or `ip6.arpa` stands for.
+pub fn reverse_address(name: &str) -> Option<std::net::IpAddr> {
+    if let Some(octets) = name.strip_suffix(".in-addr.arpa") {
+        let mut parts: Vec<u8> = Vec::with_capacity(4);
+        for part in octets.rsplit('.') {
+            parts.push(part.parse().ok()?);
+        }
+        let octets: [u8; 4] = parts.try_into().ok()?;
+        return Some(octets.into());
+    }
+    let nibbles = name.strip_suffix(".ip6.arpa")?;
+    let mut number: u128 = 0;
+    let mut count = 0;
+    for nibble in nibbles.rsplit('.') {
+        if nibble.len() != 1 || count == 32 {
+            return None;
+        }
+        number = number << 4 | u128::from_str_radix(nibble, 16).ok()?;
+        count += 1;
+    }
+    (count == 32).then(|| std::net::IpAddr::V6(number.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A question as a client writes it.
+    fn question(name: &str, kind: u16, size: Option<u16>) -> Vec<u8> {
+        let mut message = Vec::new();
+        for word in [0x1234, 0x0100, 1, 0, 0, u16::from(size.is_some())] {
+            message.extend(u16::to_be_bytes(word));
+        }
+        message.extend(wire_name(name));
+        message.extend(kind.to_be_bytes());
+        message.extend(CLASS_IN.to_be_bytes());
+        if let Some(size) = size {
+            message.push(0);
+            message.extend(OPT.to_be_bytes());
+            message.extend(size.to_be_bytes());
+            message.extend([0; 6]);
+        }
+        message
+    }
+
+    #[test]
+    fn an_answer_repeats_the_question() {
+        let asked = Question::parse(&question("Web.Net1", KIND_A, None)).unwrap();
+        assert_eq!((asked.name.as_str(), asked.kind), ("web.net1", KIND_A));
+        assert_eq!(asked.size, 512);
+        let answer = asked.answer(Code::Ok, &[Data::A([10, 0, 0, 2].into())], 600, true);
+        let mut want = vec![0x12, 0x34, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+        want.extend(b"\x03Web\x04Net1\x00\x00\x01\x00\x01");
+        want.extend(b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x02\x58\x00\x04\x0a\x00\x00\x02");
+        assert_eq!(answer, want);
+    }
+
+    #[test]
+    fn an_answer_that_does_not_fit_says_so() {
+        let many: Vec<Data> = (0..200).map(|n| Data::A([10, 0, 0, n].into())).collect();
+        let asked = Question::parse(&question("x", KIND_A, Some(1232))).unwrap();
+        assert_eq!(asked.size, 1232);
+        let cut = asked.answer(Code::Ok, &many, 600, true);
+        assert!(cut.len() < 100);
+        assert_eq!(cut[2] & 0x02, 0x02);
+        let whole = asked.answer(Code::Ok, &many, 600, false);
+        assert_eq!(whole[2] & 0x02, 0);
+        assert!(whole.len() > 3200);
+        // The additional record is there in both.
+        assert_eq!(cut[11], 1);
+    }
+
+    #[test]
+    fn refuses_what_is_no_question() {
+        let good = question("web", KIND_A, None);
+        for (at, value) in [(2, 0x80), (2, 0x08), (5, 2)] {
+            let mut bad = good.clone();
+            bad[at] = value;
+            assert_eq!(Question::parse(&bad), Err(Malformed), "byte {at}");
+        }
+        for length in 0..good.len() {
+            assert_eq!(Question::parse(&good[..length]), Err(Malformed));
+        }
+    }
+
+    #[test]
+    fn names_of_addresses() {
+        let long = format!("{}1.ip6.arpa", "");
+        for (name, want) in [
+            ("2.0.17.172.in-addr.arpa", Some("172.17.0.2")),
+            ("0.17.172.in-addr.arpa", None),
+            ("256.0.17.172.in-addr.arpa", None),
+            (long.as_str(), None),
+            (
+                "2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.7.1.0.0.0.0.d.f.ip6.arpa",
+                Some("fd00:17::2"),
+            ),
+        ] {
+            let want = want.map(|text| text.parse().unwrap());
+            assert_eq!(reverse_address(name), want, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(message in proptest::collection::vec(any::<u8>(), 0..120)) {
+            if let Ok(question) = Question::parse(&message) {
+                let _ = question.answer(Code::NoName, &[], 0, true);
+            }
+        }
+
+        #[test]
+        fn never_panics_past_the_header(rest in proptest::collection::vec(any::<u8>(), 0..120)) {
+            let mut message = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 3];
+            message.extend(rest);
+            let _ = Question::parse(&message);
+        }
+
+        #[test]
+        fn reads_what_clients_write(name in "[a-z0-9-]{1,20}(\\.[a-z0-9-]{1,20}){0,4}", kind: u16) {
+            let asked = Question::parse(&question(&name, kind, Some(4096))).unwrap();
+            prop_assert_eq!(asked.name, name);
+            prop_assert_eq!(asked.kind, kind);
+        }
+    }
+}
