@@ -1,0 +1,400 @@
+//! `create`: from a request and an image to a stopped container on disk.
+
+use std::fs;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
+
+use image::ImageError;
+use image::config::RunConfig;
+use overlayfs::LayerId;
+
+use super::check::{Processors, check};
+use super::merge::merge;
+use crate::Engine;
+use crate::config::{Config, HostConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::id::{ContainerId, random_hex};
+use crate::mount::{
+    DriverConfig, Inherited, MountKind, MountPoint, VolumeOptions, VolumesFrom, Wishes, settle,
+};
+use crate::name::ContainerName;
+use crate::store::record::EndpointWish;
+use crate::store::{Container, Record};
+use crate::time::Time;
+use crate::volume::check_options;
+
+/// What the user asks for; nothing of the image is in it yet.
+///
+/// `config.image` is the reference as typed. `config.entrypoint` of `Some([""])` or `Some([])`
+/// clears the image's entrypoint and command. `config.env` holds only the user's own variables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CreateRequest {
+    /// `--name`; without it a name is drawn.
+    pub name: Option<ContainerName>,
+    /// What runs. `--no-healthcheck` is a health check with the test `["NONE"]`.
+    pub config: Config,
+    /// How it meets the host.
+    pub host: HostConfig,
+    /// `--network-alias`, on a network of the user's.
+    pub network_aliases: Vec<String>,
+    /// `--ip`, on a network of the user's.
+    pub address: Option<Ipv4Addr>,
+    /// `--mac-address`.
+    pub mac_address: Option<String>,
+}
+
+/// A container that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name, drawn or as asked.
+    pub name: ContainerName,
+    /// What the user should know, Docker's texts.
+    pub warnings: Vec<String>,
+}
+
+/// What is needed of an image.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ImageParts {
+    /// `sha256:…`.
+    pub(crate) id: String,
+    /// How its containers run.
+    pub(crate) config: RunConfig,
+    /// Bottom layer first.
+    pub(crate) layers: Vec<LayerId>,
+}
+
+/// Attempts at a name of our own before the request fails.
+const NAME_ATTEMPTS: u32 = 6;
+
+impl Engine {
+    /// Makes a container, stopped: merges the request with the image's config, checks it, reserves
+    /// the name and writes the container's directory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for an unknown image, [`ErrorKind::Conflict`] for a name in use,
+    /// [`ErrorKind::InvalidParameter`] for what Docker refuses.
+    pub fn create(&self, request: &CreateRequest) -> Result<Created> {
+        let image = self.image_parts(&request.config.image)?;
+        self.create_from(request, &image)
+    }
+
+    /// The image that a request names.
+    pub(crate) fn image_parts(&self, name: &str) -> Result<ImageParts> {
+        let image = self
+            .images()
+            .resolve(name)
+            .map_err(|error| of_image(name, error))?;
+        Ok(ImageParts {
+            id: image.id.to_string(),
+            config: image.config.config,
+            layers: image.layers,
+        })
+    }
+
+    /// [`Engine::create`] once the image is known.
+    pub(crate) fn create_from(
+        &self,
+        request: &CreateRequest,
+        image: &ImageParts,
+    ) -> Result<Created> {
+        self.store().sweep()?;
+        // nobody removes a volume between our look at it and our being seen
+        let lock = match uses_volumes(request, image) {
+            true => Some(self.store().share_volumes()?),
+            false => None,
+        };
+        let (record, warnings) = self.describe(request, image)?;
+        let container = self.write(record, request.name.as_ref())?;
+        drop(lock);
+        if let Err(error) = self.make_volumes(&container) {
+            self.forget(&container, true)?;
+            return Err(error);
+        }
+        self.events()
+            .append(&Event::of_container(&container, "create", &[]))?;
+        Ok(Created {
+            id: container.record.id,
+            name: container.name.parse()?,
+            warnings,
+        })
+    }
+
+    /// The record of a container that would be made, without a name, and what the user should
+    /// know. Nothing is written.
+    pub(crate) fn describe(
+        &self,
+        request: &CreateRequest,
+        image: &ImageParts,
+    ) -> Result<(Record, Vec<String>)> {
+        let id = ContainerId::random()?;
+        let mut host = request.host.clone();
+        let mut config = merge(request.config.clone(), &image.config);
+        check(&request.config, &config, &host, &Processors::read(&host))?;
+        unfinished(request)?;
+        let warnings = warnings(&host);
+        self.complete(&id, &mut config, &mut host)?;
+        let mounts = self.mounts(&config, &host)?;
+        let record = Record {
+            version: Record::VERSION,
+            id,
+            created: Time::now(),
+            name: String::new(),
+            image: image.id.clone(),
+            layers: image.layers.clone(),
+            config,
+            host,
+            mounts,
+            endpoint: EndpointWish {
+                aliases: request.network_aliases.clone(),
+                address: request.address,
+                mac_address: request.mac_address.clone(),
+            },
+        };
+        Ok((record, warnings))
+    }
+
+    /// The mounts of a container, anonymous volumes named and places known.
+    fn mounts(&self, config: &Config, host: &HostConfig) -> Result<Vec<MountPoint>> {
+        let mut inherited = Vec::new();
+        for text in host.volumes_from.iter().flatten() {
+            let from = VolumesFrom::parse(text)?;
+            inherited.push(Inherited {
+                read_only: from.read_only,
+                mounts: self.find(&from.container)?.record.mounts,
+            });
+        }
+        let mut mounts = settle(Wishes {
+            config,
+            host,
+            inherited: &inherited,
+        })?;
+        for mount in &mut mounts {
+            if mount.kind == MountKind::Volume {
+                if mount.name.is_empty() {
+                    mount.name = random_hex()?;
+                }
+                self.place_volume(mount)?;
+            }
+        }
+        Ok(mounts)
+    }
+
+    /// Says where a volume lies, and how it is mounted if that is not its own directory.
+    fn place_volume(&self, mount: &mut MountPoint) -> Result<()> {
+        let data = self.store().volume_data(&mount.name);
+        mount.source = data.display().to_string();
+        let options = match self.store().volume(&mount.name) {
+            Ok(volume) => volume.record.options,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let asked = mount.volume.as_ref();
+                let driver = asked.and_then(|volume| volume.driver_config.as_ref());
+                let options = driver
+                    .map(|driver| driver.options.clone())
+                    .unwrap_or_default();
+                check_options(&options)
+                    .map_err(|error| Error::invalid(format!("create {}: {error}", mount.name)))?;
+                options
+            }
+            Err(error) => return Err(error),
+        };
+        // a volume that is there is as it was made, whatever is asked for now
+        let volume = mount.volume.take().unwrap_or_default();
+        let driver = DriverConfig {
+            name: "local".to_owned(),
+            options,
+        };
+        mount.volume = Some(VolumeOptions {
+            driver_config: Some(driver).filter(|driver| !driver.options.is_empty()),
+            ..volume
+        })
+        .filter(|volume| *volume != VolumeOptions::default());
+        Ok(())
+    }
+
+    /// Writes the container's directory aside, takes its name and publishes it.
+    fn write(&self, mut record: Record, name: Option<&ContainerName>) -> Result<Container> {
+        let store = self.store();
+        let aside = store.make_aside(&record.id)?;
+        make(&aside.dir().upper())?;
+        make(&aside.dir().work())?;
+        self.dress_root(&record, &aside.dir().upper())?;
+        let name = self.take_name(&record.id, name)?;
+        name.as_str().clone_into(&mut record.name);
+        let written =
+            write_record(&aside.dir().config(), &record).and_then(|()| aside.publish(store));
+        match written {
+            Ok(dir) => Ok(Container {
+                name: record.name.clone(),
+                run: store.run(&record.id),
+                record,
+                dir,
+            }),
+            Err(error) => {
+                store.release(&name, &record.id)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the writable layer's root the owner and mode of the image's: it is the one that is
+    /// seen.
+    fn dress_root(&self, record: &Record, upper: &Path) -> Result<()> {
+        let Some(top) = record.layers.last() else {
+            return Ok(());
+        };
+        let tree = self.images().layers().tree(*top);
+        let wanted = fs::symlink_metadata(&tree)
+            .map_err(|error| Error::file("look at the layer", &tree, error))?;
+        if (wanted.uid(), wanted.gid()) != (0, 0) {
+            std::os::unix::fs::chown(upper, Some(wanted.uid()), Some(wanted.gid()))
+                .map_err(|error| Error::file("change the owner of", upper, error))?;
+        }
+        if wanted.mode() & 0o7777 != 0o755 {
+            fs::set_permissions(upper, wanted.permissions())
+                .map_err(|error| Error::file("change the mode of", upper, error))?;
+        }
+        Ok(())
+    }
+
+    fn take_name(&self, id: &ContainerId, wanted: Option<&ContainerName>) -> Result<ContainerName> {
+        if let Some(name) = wanted {
+            self.store().reserve(name, id)?;
+            return Ok(name.clone());
+        }
+        let mut attempt = 0;
+        loop {
+            let name = ContainerName::random(attempt)?;
+            match self.store().reserve(&name, id) {
+                Ok(()) => return Ok(name),
+                Err(error) if error.kind() == ErrorKind::Conflict && attempt < NAME_ATTEMPTS => {
+                    attempt += 1;
+                }
+                // all our names are taken: the short id never is
+                Err(error) if error.kind() == ErrorKind::Conflict => {
+                    let name: ContainerName = id.short().parse()?;
+                    self.store().reserve(&name, id)?;
+                    return Ok(name);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The container may have volumes; a host path among the binds is one too many, which costs little.
+fn uses_volumes(request: &CreateRequest, image: &ImageParts) -> bool {
+    let host = &request.host;
+    let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    some(&host.binds)
+        || some(&host.volumes_from)
+        || !host.mounts.is_empty()
+        || request
+            .config
+            .volumes
+            .as_ref()
+            .is_some_and(|places| !places.is_empty())
+        || image
+            .config
+            .volumes
+            .as_ref()
+            .is_some_and(|places| !places.is_empty())
+}
+
+/// An error of the image store in the engine's kinds; the words are Docker's already.
+fn of_image(name: &str, error: ImageError) -> Error {
+    let kind = match &error {
+        ImageError::NotFound(_) => ErrorKind::NotFound,
+        ImageError::Ambiguous(_) | ImageError::Reference(_) | ImageError::Change(_) => {
+            ErrorKind::InvalidParameter
+        }
+        ImageError::Conflict(_) => ErrorKind::Conflict,
+        ImageError::Archive(_)
+        | ImageError::Layers(_)
+        | ImageError::Damaged { .. }
+        | ImageError::Step { .. } => ErrorKind::System,
+    };
+    match kind {
+        ErrorKind::System => Error::system(format!("cannot use image {name:?}"), error),
+        kind => Error::new(kind, error.to_string()),
+    }
+}
+
+/// What the engine cannot do yet; silence would be a lie.
+fn unfinished(request: &CreateRequest) -> Result<()> {
+    let missing = |what: &str| {
+        Err(Error::new(
+            ErrorKind::NotImplemented,
+            format!("{what} not implemented yet"),
+        ))
+    };
+    if request
+        .host
+        .links
+        .as_ref()
+        .is_some_and(|links| !links.is_empty())
+    {
+        return missing("links are");
+    }
+    let mode = request.host.network_mode.as_str();
+    if !matches!(mode, "" | "default" | "bridge" | "host" | "none")
+        && !mode.starts_with("container:")
+    {
+        return Err(Error::not_found(format!("network {mode} not found")));
+    }
+    if request.address.is_some() {
+        return Err(Error::invalid(
+            "user specified IP address is supported on user defined networks only",
+        ));
+    }
+    if !request.network_aliases.is_empty() {
+        return Err(Error::invalid(
+            "network-scoped aliases are only supported for user-defined networks",
+        ));
+    }
+    Ok(())
+}
+
+fn warnings(host: &HostConfig) -> Vec<String> {
+    let mut all = Vec::new();
+    let published = !host.port_bindings.is_empty() || host.publish_all_ports;
+    if host.network_mode == "host" && published {
+        all.push("Published ports are discarded when using host network mode".to_owned());
+    }
+    if host.oom_kill_disable && host.memory == 0 {
+        all.push(
+            "OOM killer is disabled for the container, but no memory limit is set, this can \
+             result in the system running out of resources."
+                .to_owned(),
+        );
+    }
+    all
+}
+
+fn make(path: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .mode(0o755)
+        .create(path)
+        .map_err(|error| Error::file("make the directory", path, error))
+}
+
+/// Writes the record. Unless the container goes with its process, the record survives a power loss:
+/// it is synced before anything names it.
+fn write_record(path: &Path, record: &Record) -> Result<()> {
+    let content = serde_json::to_vec(record)
+        .map_err(|error| Error::system("cannot encode the container's record", error))?;
+    let fault = |error| Error::file("write", path, error);
+    if record.host.auto_remove {
+        return fs::write(path, content).map_err(fault);
+    }
+    let mut file = fs::File::create(path).map_err(fault)?;
+    file.write_all(&content).map_err(fault)?;
+    file.sync_data().map_err(fault)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

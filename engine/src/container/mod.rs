@@ -1,0 +1,22 @@
+//! What users do with containers: one file per verb.
+
+pub mod attach;
+mod check;
+mod complete;
+pub(crate) mod control;
+pub mod create;
+pub mod exec;
+pub mod inspect;
+pub mod kill;
+pub mod list;
+pub mod logs;
+mod merge;
+pub mod network;
+mod noted;
+pub mod remove;
+pub mod rename;
+pub mod size;
+pub mod start;
+pub mod stop;
+pub mod top;
+pub mod wait;

@@ -1,0 +1,139 @@
+//! The generated files of a container: hosts, hostname, resolv.conf.
+//!
+//! They are written anew at each start, in place: nothing that was appended to them survives it.
+
+use std::fs;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use netns::hosts::{
+    DnsRequest, ExtraHost, HostsFile, OwnLine, ResolvConf, SYSTEMD_RESOLV_CONF, hostname_file,
+    resolv_conf,
+};
+
+use super::join::Mode;
+use crate::error::{Error, Result};
+use crate::spec::Files;
+use crate::store::Container;
+
+/// What the network has to do with the files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Addresses {
+    /// The container's own, one per network.
+    pub(crate) own: Vec<IpAddr>,
+    /// What `host-gateway` stands for.
+    pub(crate) gateway: Option<IpAddr>,
+}
+
+/// Writes the container's files; those of `donor`, whose network it joins, are used as they are.
+///
+/// # Errors
+/// When the container's directory cannot be written.
+pub(crate) fn write(
+    container: &Container,
+    donor: Option<&Container>,
+    addresses: &Addresses,
+) -> Result<Files> {
+    mark(&container.dir.upper().join(".dockerenv"))?;
+    if let Some(donor) = donor {
+        return Ok(paths(donor));
+    }
+    let files = paths(container);
+    put(
+        &files.hosts,
+        &hosts(container, addresses, || read("/etc/hosts")),
+    )?;
+    put(
+        &files.hostname,
+        &hostname_file(&container.record.config.hostname),
+    )?;
+    put(&files.resolv_conf, &resolver(container))?;
+    Ok(files)
+}
+
+fn paths(container: &Container) -> Files {
+    Files {
+        resolv_conf: container.dir.resolv_conf(),
+        hostname: container.dir.hostname(),
+        hosts: container.dir.hosts(),
+    }
+}
+
+fn hosts(container: &Container, addresses: &Addresses, of_host: impl Fn() -> String) -> String {
+    let (config, host) = (&container.record.config, &container.record.host);
+    let extra_hosts = host.extra_hosts.as_deref().unwrap_or_default();
+    if Mode::of(host) == Mode::Host && extra_hosts.is_empty() {
+        return of_host();
+    }
+    let gateway = addresses.gateway.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    HostsFile {
+        extra: extra_hosts
+            .iter()
+            // What cannot be read was refused when the container was made.
+            .filter_map(|text| text.parse::<ExtraHost>().ok())
+            .map(|extra| extra.line(gateway))
+            .collect(),
+        links: Vec::new(),
+        own: addresses
+            .own
+            .iter()
+            .map(|address| OwnLine {
+                address: *address,
+                hostname: config.hostname.clone(),
+                domainname: config.domainname.clone(),
+            })
+            .collect(),
+    }
+    .to_string()
+}
+
+fn resolver(container: &Container) -> String {
+    let host = &container.record.host;
+    let asked = DnsRequest {
+        servers: host.dns.clone(),
+        search: host.dns_search.clone(),
+        options: host.dns_options.clone(),
+    };
+    let mut text = read("/etc/resolv.conf");
+    if Mode::of(host) == Mode::Host && asked == DnsRequest::default() {
+        return text;
+    }
+    if ResolvConf::parse(&text).is_systemd_stub() {
+        text = read(SYSTEMD_RESOLV_CONF);
+    }
+    resolv_conf(&text, &asked)
+}
+
+/// A file of the host; one that is missing is empty.
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Docker's mark by which programs know that they run in a container. What the container has made
+/// of it since is its own business.
+fn mark(path: &Path) -> Result<()> {
+    let made = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o755)
+        .open(path);
+    match made {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Error::file("make", path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn put(path: &Path, text: &str) -> Result<()> {
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| Error::file("write", path, error))
+}

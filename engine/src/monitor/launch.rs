@@ -1,0 +1,378 @@
+//! One start of the container's process.
+//!
+//! ```text
+//! monitor: facts ─ reserve ─ files ─ plan ─ journal ─ cgroups ─ clone ─┬─ network ─ go ─┬─ wait ─ record
+//! child:                                                               └─ root, mounts ─┴─ cage ─ program
+//! ```
+//!
+//! Whatever fails, all that was done is taken back before the error is told.
+
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use oci_spec::runtime::BoxBuilder;
+use plan::{Journal, Run};
+use runtime::{Child, Facts, Plan, PlanError, ReportKind, Request, StartError, Started, Stdio};
+use sys::namespace::Kind;
+use sys::pty::WindowSize;
+
+use super::hub::{Ends, Hub};
+use super::join::Joined;
+use super::life::Life;
+use super::specify::{make_sources, specify};
+use super::wire::{self, Wiring};
+use super::{Monitor, files};
+use crate::Engine;
+use crate::error::{Error, Result};
+use crate::plan::{StartHost, StartStep, StepError};
+use crate::spec::Files;
+use crate::store::{Container, InitRecord, ProcessMark};
+use crate::time::Time;
+use crate::timing::{Instruments, Lane};
+
+impl Monitor<'_> {
+    /// Plans, writes the journal, applies the plan and waits until the program runs.
+    pub(super) fn launch(&mut self) -> Result<Life> {
+        let mut launch = Launch::reserve(self.engine, self.container, self.instruments, self.size)?;
+        match launch.carry_out(&mut self.hub) {
+            Ok(life) => Ok(life),
+            Err(error) => {
+                launch.take_back();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A start that is under way.
+struct Launch<'a> {
+    engine: &'a Engine,
+    container: &'a Container,
+    instruments: &'a Instruments,
+    size: WindowSize,
+    facts: Facts,
+    joined: Joined,
+    wiring: Wiring,
+    host: StartHost,
+    /// Steps of the host, then steps of the network.
+    steps: Vec<StartStep>,
+    of_host: usize,
+}
+
+impl<'a> Launch<'a> {
+    /// Gathers facts and reserves what others might take.
+    fn reserve(
+        engine: &'a Engine,
+        container: &'a Container,
+        instruments: &'a Instruments,
+        size: WindowSize,
+    ) -> Result<Self> {
+        let mut host = StartHost::of(engine.options());
+        let (facts, joined) = instruments.step(Lane::Monitor, "facts", || {
+            let facts =
+                Facts::read().map_err(|error| Error::system("cannot look at this host", error))?;
+            Ok((facts, Joined::look_up(engine, container)?))
+        })?;
+        let begin = instruments.now();
+        let wiring = Wiring::prepare(engine, container, &mut host.network)?;
+        instruments.note(
+            Lane::Monitor,
+            "net-prepare",
+            begin,
+            instruments.now() - begin,
+        );
+        let steps = wiring
+            .steps
+            .iter()
+            .cloned()
+            .map(StartStep::Network)
+            .collect();
+        Ok(Self {
+            engine,
+            container,
+            instruments,
+            size,
+            facts,
+            joined,
+            wiring,
+            host,
+            steps,
+            of_host: 0,
+        })
+    }
+
+    fn carry_out(&mut self, hub: &mut Hub) -> Result<Life> {
+        let (instruments, container) = (self.instruments, self.container);
+        let files = instruments.step(Lane::Monitor, "files", || {
+            self.engine.ready_volumes(container)?;
+            make_sources(&container.record.mounts)?;
+            files::write(
+                container,
+                self.joined.network_of.as_ref(),
+                &self.wiring.addresses,
+            )
+        })?;
+        let mut plan = instruments.step(Lane::Monitor, "plan", || self.plan(&files))?;
+        self.of_host = plan.host.len();
+        let of_host = std::mem::take(&mut plan.host);
+        self.steps
+            .splice(0..0, of_host.into_iter().map(StartStep::Host));
+        instruments.step(Lane::Monitor, "journal-write", || {
+            Journal::at(container.run.plan_path())
+                .write(&self.steps)
+                .map_err(|error| Error::system("cannot write the plan down", error))
+        })?;
+        self.apply(0..self.of_host)?;
+        let (stdio, ends) = streams(container)?;
+        let mut child = instruments.step(Lane::Monitor, "spawn", || {
+            runtime::spawn(&plan, &stdio, instruments.faults())
+                .map_err(|error| Error::system("cannot make the container's process", error))
+        })?;
+        drop(stdio);
+        match self.follow(&mut child, hub, ends) {
+            Ok((process, started_at)) => self.alive(process, plan, started_at),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = sys::process::wait_pidfd(child.pidfd(), true);
+                Err(error)
+            }
+        }
+    }
+
+    /// The runtime's plan, which is pure but for devices that are looked up.
+    fn plan(&self, files: &Files) -> Result<Plan> {
+        let mut specified = specify(
+            self.engine,
+            self.container,
+            &self.joined,
+            Some(files),
+            &self.facts,
+        )?;
+        set_size(&mut specified, self.size)?;
+        let mut plan = runtime::plan(&specified, &self.facts).map_err(unplanned)?;
+        plan.timed = self.instruments.timed();
+        Ok(plan)
+    }
+
+    /// Applies some of the steps; fault points lie before and after each.
+    fn apply(&mut self, range: Range<usize>) -> Result<()> {
+        let instruments = self.instruments;
+        let begin = instruments.now();
+        let mut run = Run::new(instruments.faults().clone(), instruments.timed());
+        let outcome = run.apply(&self.steps[range], &mut self.host);
+        for timing in run.timings() {
+            instruments.note(
+                Lane::Monitor,
+                timing.step,
+                begin + timing.begin,
+                timing.duration,
+            );
+        }
+        outcome.map_err(|failure| self.failed(failure))
+    }
+
+    fn failed(&self, failure: plan::Failure<StepError>) -> Error {
+        match failure.cause {
+            plan::run::Cause::Step(StepError::Network(error)) => {
+                wire::failed(&error, self.container)
+            }
+            cause => Error::system(
+                format!("cannot prepare the container ({})", failure.step),
+                cause,
+            ),
+        }
+    }
+
+    /// Sets up the network while the child prepares itself, then lets it go and waits.
+    fn follow(
+        &mut self,
+        child: &mut Child,
+        hub: &mut Hub,
+        ends: Option<Ends>,
+    ) -> Result<(OwnedFd, Time)> {
+        let instruments = self.instruments;
+        let born = instruments.now();
+        if self.wiring.own_namespace {
+            let namespace = child
+                .network_namespace()
+                .map_err(|error| Error::system("cannot find the container's network", error));
+            // A child that has failed already says why below: that is the better word.
+            if let Ok(namespace) = namespace {
+                self.host.network.enter(namespace);
+                self.apply(self.of_host..self.steps.len())?;
+            }
+        }
+        let waits = instruments.now();
+        let _ = child.release_network_ready();
+        let started = child.wait_exec().map_err(|error| not_started(&error))?;
+        instruments.note(
+            Lane::Monitor,
+            "await-exec",
+            waits,
+            instruments.now() - waits,
+        );
+        note_child(instruments, &started, born);
+        let ends = match (started.terminal, ends) {
+            (Some(master), _) => Ends::Terminal(master),
+            (None, Some(ends)) => ends,
+            (None, None) => {
+                return Err(Error::system(
+                    "the container's terminal did not come up",
+                    std::io::Error::from(std::io::ErrorKind::NotFound),
+                ));
+            }
+        };
+        hub.begin(ends)
+            .map_err(|error| Error::system("cannot take the container's streams", error))?;
+        let started_at =
+            instruments.step(Lane::Monitor, "run-record", || self.record(started.pid))?;
+        let process = child
+            .pidfd()
+            .try_clone_to_owned()
+            .map_err(|error| Error::system("cannot keep the container's process", error))?;
+        Ok((process, started_at))
+    }
+
+    /// Writes down that it runs: first where it is on its networks, then that it is.
+    fn record(&mut self, pid: i32) -> Result<Time> {
+        let run = &self.container.run;
+        if self.wiring.own_namespace {
+            self.wiring.record.sandbox_key = format!("/proc/{pid}/ns/net");
+        }
+        run.write_network(&self.wiring.record)?;
+        let process = ProcessMark::of(pid).ok_or_else(|| {
+            Error::system(
+                "cannot find the container's process",
+                std::io::Error::from(std::io::ErrorKind::NotFound),
+            )
+        })?;
+        let started_at = Time::now();
+        run.write_init(&InitRecord {
+            process,
+            started_at,
+        })?;
+        Ok(started_at)
+    }
+
+    fn alive(&mut self, process: OwnedFd, plan: Plan, started_at: Time) -> Result<Life> {
+        let own_pids = plan.namespaces.contains(&Kind::Pid);
+        Life::new(
+            process,
+            plan.cgroup,
+            own_pids,
+            std::mem::take(&mut self.wiring),
+            started_at,
+        )
+        .map(|life| {
+            life.with_plan(
+                std::mem::replace(&mut self.host, StartHost::of(self.engine.options())),
+                std::mem::take(&mut self.steps),
+            )
+        })
+    }
+
+    /// Undoes everything; what cannot be undone is left to the recovery.
+    fn take_back(&mut self) {
+        self.wiring.sockets.clear();
+        let _ = plan::undo_all(&self.steps, &mut self.host);
+    }
+}
+
+/// The container's ends of its streams, and the monitor's; with a terminal the latter come later.
+fn streams(container: &Container) -> Result<(Stdio, Option<Ends>)> {
+    let config = &container.record.config;
+    match config.tty {
+        true => Ok((Stdio::Terminal, None)),
+        false => pipes(config.open_stdin),
+    }
+}
+
+/// Three pipes: the process's ends and ours.
+pub(crate) fn pipes(open_stdin: bool) -> Result<(Stdio, Option<Ends>)> {
+    let pipe = || sys::splice::pipe().map_err(|error| Error::system("cannot make a pipe", error));
+    let (stdout, to_stdout) = pipe()?;
+    let (stderr, to_stderr) = pipe()?;
+    let (from_stdin, stdin) = match open_stdin {
+        true => {
+            let (reader, writer) = pipe()?;
+            (Some(reader), Some(writer))
+        }
+        false => (None, None),
+    };
+    let stdio = Stdio::Descriptors {
+        stdin: from_stdin,
+        stdout: Some(to_stdout),
+        stderr: Some(to_stderr),
+    };
+    let ends = Ends::Pipes {
+        stdin,
+        stdout,
+        stderr,
+    };
+    Ok((stdio, Some(ends)))
+}
+
+/// The first size of the terminal is that of the caller's.
+pub(crate) fn set_size(request: &mut Request, size: WindowSize) -> Result<()> {
+    if size == WindowSize::default() {
+        return Ok(());
+    }
+    let size = BoxBuilder::default()
+        .height(size.rows)
+        .width(size.columns)
+        .build()
+        .map_err(|error| Error::system("cannot make the specification", error))?;
+    if let Some(process) = request.spec.process_mut() {
+        process.set_console_size(Some(size));
+    }
+    Ok(())
+}
+
+fn note_child(instruments: &Instruments, started: &Started, born: Duration) {
+    for time in &started.times {
+        instruments.note(
+            Lane::Child,
+            &time.step,
+            born + Duration::from_micros(time.begin),
+            Duration::from_micros(time.duration),
+        );
+    }
+}
+
+/// A plan that cannot be made is a request that cannot be met.
+pub(crate) fn unplanned(error: PlanError) -> Error {
+    Error::invalid(error.to_string()).because(error)
+}
+
+/// Docker's words around the runtime's.
+fn not_started(error: &StartError) -> Error {
+    let failure = Error::new(
+        crate::ErrorKind::InvalidParameter,
+        format!(
+            "failed to create shim task: OCI runtime create failed: rbox create failed: unable \
+             to start container process: {}: unknown",
+            whole(error)
+        ),
+    )
+    .exit_code(error.exit_code());
+    match (error.hint(), error.kind()) {
+        (Some(hint), _) => failure.hint(hint),
+        (None, Some(ReportKind::NotFound)) => failure.hint(
+            "the program is looked for inside the image: see what it holds with 'rbox run --rm -it \
+             IMAGE sh'",
+        ),
+        (None, _) => failure,
+    }
+}
+
+/// An error with its causes in one line.
+pub(crate) fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

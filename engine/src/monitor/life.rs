@@ -1,0 +1,159 @@
+//! What is held for a container while its process lives, and what can be done to it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use netns::proxy::Proxy;
+use runtime::Cgroup;
+
+use super::wire::Wiring;
+use crate::error::{Error, Result};
+use crate::plan::{StartHost, StartStep};
+use crate::store::Container;
+use crate::time::Time;
+
+/// The container's process and everything that was made for it.
+#[derive(Debug)]
+pub(super) struct Life {
+    process: OwnedFd,
+    cgroup: Option<Cgroup>,
+    /// Its pid namespace is its own: its processes end with the first one.
+    own_pids: bool,
+    proxy: Option<Proxy>,
+    plan: Option<(StartHost, Vec<StartStep>)>,
+    /// When the program began.
+    pub(super) started_at: Time,
+    warnings: Vec<String>,
+}
+
+impl Life {
+    /// Takes what the launch made; published ports are served from now on.
+    ///
+    /// # Errors
+    /// When the proxy cannot be set up.
+    pub(super) fn new(
+        process: OwnedFd,
+        cgroup: Option<Cgroup>,
+        own_pids: bool,
+        wiring: Wiring,
+        started_at: Time,
+    ) -> Result<Self> {
+        let proxy = match wiring.sockets.is_empty() {
+            true => None,
+            false => Some(
+                Proxy::new(wiring.sockets, &wiring.addresses.own)
+                    .map_err(|error| Error::system("cannot serve the published ports", error))?,
+            ),
+        };
+        Ok(Self {
+            process,
+            cgroup,
+            own_pids,
+            proxy,
+            plan: None,
+            warnings: wiring.warnings,
+            started_at,
+        })
+    }
+
+    /// Keeps the plan, to be undone at the end.
+    pub(super) fn with_plan(mut self, host: StartHost, steps: Vec<StartStep>) -> Self {
+        self.plan = Some((host, steps));
+        self
+    }
+
+    /// What the user should know, once.
+    pub(super) fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// Readable once the process has ended.
+    pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
+    }
+
+    /// The published ports' proxy, where there is one.
+    pub(super) fn proxy(&self) -> Option<BorrowedFd<'_>> {
+        self.proxy.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Lets the proxy work; one that is broken as a whole is given up.
+    pub(super) fn proxy_ready(&mut self) {
+        if let Some(proxy) = &mut self.proxy
+            && proxy.dispatch().is_err()
+        {
+            self.proxy = None;
+        }
+    }
+
+    /// Sends the process a signal; one that has ended does not mind.
+    pub(super) fn signal(&self, number: i32) {
+        let _ = sys::process::send_signal(self.pidfd(), number);
+    }
+
+    /// Freezes all processes.
+    pub(super) fn freeze(&self, container: &Container) -> Result<()> {
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+            Error::system(format!("Cannot pause container {}", container.id()), error)
+        };
+        match &self.cgroup {
+            Some(cgroup) => cgroup.freeze().map_err(|error| failed(error.into()))?,
+            None => return Err(failed("it has no cgroup of its own".into())),
+        }
+        container.run.set_paused(true)
+    }
+
+    /// Lets them go on.
+    pub(super) fn thaw(&self, container: &Container) -> Result<()> {
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.thaw().map_err(|error| {
+                Error::system(
+                    format!("Cannot unpause container {}", container.id()),
+                    error,
+                )
+            })?;
+        }
+        container.run.set_paused(false)
+    }
+
+    /// Reaps the process; its code as Docker shows it.
+    pub(super) fn reap(&self) -> i32 {
+        match sys::process::wait_pidfd(self.pidfd(), true) {
+            Ok(Some(exit)) => exit.shell_code(),
+            Ok(None) | Err(_) => 255,
+        }
+    }
+
+    /// Kills what the process left behind.
+    pub(super) fn kill_rest(&self) {
+        if !self.own_pids
+            && let Some(cgroup) = &self.cgroup
+        {
+            let _ = cgroup.kill();
+        }
+    }
+
+    /// The kernel killed for memory in it.
+    pub(super) fn out_of_memory(&self) -> bool {
+        self.cgroup
+            .as_ref()
+            .is_some_and(|cgroup| cgroup.out_of_memory_kills() > 0)
+    }
+
+    /// Gives back what others may be waiting for: published ports, reservations.
+    pub(super) fn release(&mut self) {
+        self.proxy = None;
+        if let Some((host, steps)) = &mut self.plan {
+            let held =
+                |step: &StartStep| matches!(step, StartStep::Network(netns::NetStep::Hold(_)));
+            let holds: Vec<StartStep> = steps.iter().filter(|step| held(step)).cloned().collect();
+            let _ = plan::undo_all(&holds, host);
+        }
+    }
+
+    /// Takes back everything that was done for it.
+    pub(super) fn undo(mut self) {
+        if let Some((mut host, steps)) = self.plan.take() {
+            let _ = plan::undo_all(&steps, &mut host);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! From a container's record and what was looked up to the runtime's request.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use oci_spec::runtime::{Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, Process};
+use overlayfs::LayerStore;
+use runtime::seccomp::{Filter, Profile, default_profile, select};
+use runtime::{Facts, Request, Root, UserRequest};
+use sys::caps::CapSet;
+use sys::mount::Overlay;
+
+use super::join::Joined;
+use crate::Engine;
+use crate::config::HostConfig;
+use crate::error::{Error, Result};
+use crate::mount::{MountKind, MountPoint};
+use crate::spec::{Files, Seccomp, Security, SpecRequest, gather_devices, specification};
+use crate::store::Container;
+
+/// Makes the runtime's request for a container.
+///
+/// # Errors
+/// Docker's texts for options that this host cannot fulfil.
+pub(crate) fn specify(
+    engine: &Engine,
+    container: &Container,
+    joined: &Joined,
+    files: Option<&Files>,
+    facts: &Facts,
+) -> Result<Request> {
+    let record = &container.record;
+    let devices = gather_devices(&record.host)?;
+    let mut spec = specification(&SpecRequest {
+        id: &record.id,
+        config: &record.config,
+        host: &record.host,
+        mounts: &record.mounts,
+        files,
+        links: &[],
+        namespaces: &joined.namespaces,
+        shared_memory: joined
+            .shared_memory
+            .as_ref()
+            .map(|(path, _)| path.as_path()),
+        devices: &devices,
+        cgroup_parent: &engine.options().cgroup_parent,
+    })?;
+    let filter = match spec.process_mut() {
+        Some(process) => {
+            let caps = limit(process, facts)?;
+            filter(&record.host, caps, facts)?
+        }
+        None => None,
+    };
+    Ok(Request {
+        spec,
+        root: Root::Overlay(overlay(engine, container)),
+        user: Some(UserRequest {
+            user: record.config.user.clone(),
+            groups: record.host.group_add.clone().unwrap_or_default(),
+        }),
+        init: record.host.init == Some(true),
+        filter,
+    })
+}
+
+/// The image's layers with the container's own on top.
+fn overlay(engine: &Engine, container: &Container) -> Overlay {
+    let mut overlay = LayerStore::open(engine.options().root.join("layers")).overlay(
+        &container.record.layers,
+        Some(&container.dir.upper()),
+        Some(&container.dir.work()),
+    );
+    if container.record.host.auto_remove {
+        // What is thrown away need not reach the disk: the end would wait for all of it.
+        overlay.options.push("volatile".to_owned());
+    }
+    overlay
+}
+
+/// Cuts the process's capabilities to those that the caller itself has: what it lacks it cannot
+/// give. Returns what is left.
+fn limit(process: &mut Process, facts: &Facts) -> Result<CapSet> {
+    let Some(wanted) = process.capabilities() else {
+        return Ok(CapSet::EMPTY);
+    };
+    let mut have = CapSet::EMPTY;
+    let mut kept = HashSet::new();
+    for capability in wanted.bounding().iter().flatten() {
+        if let Some(known) = known(*capability)
+            && facts.capabilities.contains(known)
+        {
+            have.insert(known);
+            kept.insert(*capability);
+        }
+    }
+    process.set_capabilities(Some(sets(kept)?));
+    Ok(have)
+}
+
+fn known(capability: Capability) -> Option<sys::caps::Cap> {
+    capability.to_string().parse().ok()
+}
+
+fn sets(set: HashSet<Capability>) -> Result<LinuxCapabilities> {
+    LinuxCapabilitiesBuilder::default()
+        .bounding(set.clone())
+        .permitted(set.clone())
+        .effective(set)
+        .inheritable(HashSet::new())
+        .ambient(HashSet::new())
+        .build()
+        .map_err(|error| Error::system("cannot make the specification", error))
+}
+
+/// The seccomp filter that the container's options ask for.
+pub(crate) fn filter(host: &HostConfig, caps: CapSet, facts: &Facts) -> Result<Option<Filter>> {
+    match Security::read(host)?.seccomp {
+        Seccomp::Unconfined => Ok(None),
+        Seccomp::Default => Ok(Some(default_profile(caps))),
+        Seccomp::Profile(text) => Profile::parse(text)
+            .and_then(|profile| select(&profile, caps, facts))
+            .map(Some)
+            .map_err(|error| {
+                Error::invalid(format!("opening seccomp profile failed: {error}")).because(error)
+            }),
+    }
+}
+
+/// Gives a further process all capabilities of the caller and no filter where it is to be
+/// privileged; else it has those of the container.
+///
+/// # Errors
+/// Only when the specification cannot be made.
+pub(crate) fn exec_filter(
+    process: &mut Process,
+    privileged: bool,
+    filter: Option<Filter>,
+    facts: &Facts,
+) -> Result<Option<Filter>> {
+    if !privileged {
+        return Ok(filter);
+    }
+    let host = HostConfig {
+        privileged: true,
+        ..HostConfig::default()
+    };
+    process.set_capabilities(Some(crate::spec::capabilities(&host)?));
+    limit(process, facts)?;
+    Ok(None)
+}
+
+/// Makes the sources of mounts that may be made: missing host paths of `-v`.
+///
+/// # Errors
+/// Docker's text for a directory that cannot be made.
+pub(crate) fn make_sources(mounts: &[MountPoint]) -> Result<()> {
+    for mount in mounts {
+        let makes = match mount.kind {
+            MountKind::Bind => mount.make_source,
+            MountKind::Volume | MountKind::Tmpfs => false,
+        };
+        let path = Path::new(&mount.source);
+        if !makes || mount.source.is_empty() || path.exists() {
+            continue;
+        }
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(path)
+            .map_err(|error| {
+                Error::system(
+                    format!(
+                        "error while creating mount source path '{}'",
+                        path.display()
+                    ),
+                    error,
+                )
+            })?;
+    }
+    Ok(())
+}

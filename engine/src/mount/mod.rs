@@ -1,0 +1,201 @@
+//! What the user mounts into a container: volumes, host paths, memory; and which of them wins.
+
+use serde::{Deserialize, Serialize};
+
+mod bind;
+mod clean;
+mod request;
+mod settle;
+pub mod tmpfs;
+
+pub use bind::parse_bind;
+pub(crate) use bind::volume_name;
+pub use clean::clean_path;
+pub use request::{BindOptions, DriverConfig, MountRequest, TmpfsOptions, VolumeOptions};
+pub use settle::{Inherited, VolumesFrom, Wishes, settle};
+
+/// Something mounted into a container, as its record keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct MountPoint {
+    /// What it is.
+    #[serde(rename = "Type")]
+    pub kind: MountKind,
+    /// The volume's name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// On the host; empty for memory.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
+    /// In the container, absolute and clean.
+    pub destination: String,
+    /// As typed: `ro`, `z`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mode: String,
+    /// It can be written.
+    #[serde(rename = "RW")]
+    pub writable: bool,
+    /// `rprivate`, `rshared`, `rslave`, …; empty for volumes and memory.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub propagation: String,
+    /// The volume has no name of the user's: `rm -v` takes it along.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anonymous: bool,
+    /// An empty volume does not get the image's content.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_copy: bool,
+    /// A missing path of the host is made when the container starts (`-v`, not `--mount`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub make_source: bool,
+    /// Mounts below the source stay behind.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub non_recursive: bool,
+    /// Options of memory: `size=…`, `mode=…`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+    /// How a volume that does not exist is to be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeOptions>,
+}
+
+impl MountPoint {
+    /// A mount of this kind at this place, writable, with nothing else said.
+    pub fn new(kind: MountKind, source: &str, destination: &str) -> Self {
+        Self {
+            kind,
+            name: String::new(),
+            source: source.to_owned(),
+            destination: destination.to_owned(),
+            mode: String::new(),
+            writable: true,
+            propagation: match kind {
+                MountKind::Bind => "rprivate".to_owned(),
+                MountKind::Volume | MountKind::Tmpfs => String::new(),
+            },
+            anonymous: false,
+            no_copy: false,
+            make_source: false,
+            non_recursive: false,
+            options: Vec::new(),
+            volume: None,
+        }
+    }
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountKind {
+    /// A path of the host.
+    Bind,
+    /// A volume.
+    Volume,
+    /// Memory.
+    Tmpfs,
+}
+
+impl MountKind {
+    /// Docker's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Volume => "volume",
+            Self::Tmpfs => "tmpfs",
+        }
+    }
+}
+
+/// Why a mount is refused; Docker's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MountError {
+    /// Too many or empty parts.
+    #[error("invalid volume specification: '{0}'")]
+    Specification(String),
+    /// A part of the mode is unknown or given twice.
+    #[error("invalid mode: {0}")]
+    Mode(String),
+    /// The mount itself makes no sense.
+    #[error("invalid mount config for type \"{kind}\": {fault}")]
+    Config {
+        /// The type as the user typed it.
+        kind: String,
+        /// What makes no sense.
+        fault: Fault,
+    },
+    /// The same, of a `-v`.
+    #[error(
+        "invalid volume specification: '{raw}': invalid mount config for type \"{kind}\": {fault}"
+    )]
+    Bind {
+        /// The `-v` as typed.
+        raw: String,
+        /// What it was taken for.
+        kind: &'static str,
+        /// What makes no sense.
+        fault: Fault,
+    },
+    /// Two mounts at one place.
+    #[error("Duplicate mount point: {0}")]
+    Duplicate(String),
+    /// A volume's name.
+    #[error(
+        "create {0}: \"{0}\" includes invalid characters for a local volume name, only \
+         \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use \
+         absolute path"
+    )]
+    VolumeName(String),
+    /// A volume's name.
+    #[error(
+        "create {0}: volume name is too short, names should be at least two alphanumeric characters"
+    )]
+    VolumeNameShort(String),
+    /// An option of memory.
+    #[error("invalid tmpfs option [{0}]")]
+    TmpfsOption(String),
+    /// A place of memory.
+    #[error("invalid mount path: '{0}' mount path must be absolute")]
+    TmpfsPath(String),
+    /// A mount request that cannot be understood.
+    #[error("invalid mount request {0}")]
+    Request(String),
+}
+
+/// What makes no sense in a mount; Docker's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// A field is needed.
+    #[error("field {0} must not be empty")]
+    Missing(&'static str),
+    /// A field belongs to another type.
+    #[error("field {0} must not be specified")]
+    Foreign(&'static str),
+    /// A path does not begin with `/`.
+    #[error("invalid mount path: '{0}' mount path must be absolute")]
+    Relative(String),
+    /// The whole root file system.
+    #[error("invalid specification: destination can't be '/'")]
+    Root,
+    /// The host has no such path.
+    #[error("bind source path does not exist: {0}")]
+    NoSource(String),
+    /// No such type.
+    #[error("mount type unknown")]
+    Kind,
+    /// No such propagation.
+    #[error("invalid propagation mode: {0}")]
+    Propagation(String),
+    /// Nobody could ever fill it.
+    #[error("must not set ReadOnly mode when using anonymous volumes")]
+    ReadOnlyAnonymous,
+}
+
+impl From<MountError> for crate::Error {
+    fn from(error: MountError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+/// The words of propagation.
+pub(crate) const PROPAGATION: [&str; 6] = [
+    "private", "rprivate", "slave", "rslave", "shared", "rshared",
+];

@@ -1,0 +1,172 @@
+//! Options of the local driver: a volume whose content lies elsewhere (pure).
+//!
+//! Such a volume is mounted in each container's own namespace, never on the host: the host's mount
+//! table stays as it is. A `tmpfs` volume is therefore each container's own.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Why options are refused; Docker's words, to be put behind `create <name>: `.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DriverError {
+    /// No such option.
+    #[error("invalid option: {0:?}")]
+    Unknown(String),
+    /// One option needs another.
+    #[error("missing required option: {0:?}")]
+    Missing(&'static str),
+    /// A host's path that is none.
+    #[error("invalid device {0:?}: a bind needs an absolute path")]
+    Path(String),
+    /// What NFS needs.
+    #[error("invalid nfs volume: it needs device=:/path and o=addr=ADDRESS")]
+    Nfs,
+}
+
+/// What is mounted instead of the volume's own directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DriverMount<'a> {
+    /// A directory of the host.
+    Bind {
+        /// Its path.
+        device: &'a str,
+        /// Mount options.
+        options: Vec<&'a str>,
+    },
+    /// A file system.
+    FileSystem {
+        /// `tmpfs`, `nfs`, `ext4`, …
+        kind: &'a str,
+        /// What is mounted.
+        device: &'a str,
+        /// Mount options.
+        options: Vec<&'a str>,
+    },
+}
+
+/// Checks `type`, `device` and `o`.
+///
+/// # Errors
+/// [`DriverError`] in Docker's words.
+pub fn check_options(options: &BTreeMap<String, String>) -> Result<(), DriverError> {
+    for name in options.keys() {
+        if !matches!(name.as_str(), "type" | "device" | "o") {
+            return Err(DriverError::Unknown(name.clone()));
+        }
+    }
+    if !options.is_empty() {
+        for name in ["device", "type"] {
+            if !options.contains_key(name) {
+                return Err(DriverError::Missing(name));
+            }
+        }
+    }
+    match driver_mount(options) {
+        Some(DriverMount::Bind { device, .. }) if !device.starts_with('/') => {
+            Err(DriverError::Path(device.to_owned()))
+        }
+        Some(DriverMount::FileSystem {
+            kind: "nfs" | "nfs4",
+            device,
+            options,
+        }) => {
+            let address = options
+                .iter()
+                .find_map(|option| option.strip_prefix("addr="));
+            let known = address.is_some_and(|address| address.parse::<IpAddr>().is_ok());
+            match known && device.contains(":/") {
+                true => Ok(()),
+                false => Err(DriverError::Nfs),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the options come to; `None` without any.
+pub(crate) fn driver_mount(options: &BTreeMap<String, String>) -> Option<DriverMount<'_>> {
+    let device = options.get("device")?;
+    let kind = options.get("type").map_or("none", String::as_str);
+    let words = options.get("o").map_or("", String::as_str);
+    let options: Vec<&str> = words.split(',').filter(|word| !word.is_empty()).collect();
+    let bind = options.iter().any(|word| matches!(*word, "bind" | "rbind"));
+    Some(match bind || matches!(kind, "none" | "bind") {
+        true => DriverMount::Bind {
+            device,
+            options: options
+                .into_iter()
+                .filter(|word| !matches!(*word, "bind" | "rbind"))
+                .collect(),
+        },
+        false => DriverMount::FileSystem {
+            kind,
+            device,
+            options,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(text: &str) -> BTreeMap<String, String> {
+        let pairs = text
+            .split_whitespace()
+            .filter_map(|pair| pair.split_once('='));
+        pairs
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_refused() {
+        for (text, expected) in [
+            ("", ""),
+            ("type=none device=/x o=bind", ""),
+            ("type=tmpfs device=tmpfs o=size=1m,uid=1000", ""),
+            ("type=nfs device=:/export o=addr=10.0.0.1,rw", ""),
+            ("type=tmpfs device=tmpfs foo=1", "invalid option: \"foo\""),
+            ("type=tmpfs", "missing required option: \"device\""),
+            ("device=/x", "missing required option: \"type\""),
+            ("o=bind", "missing required option: \"device\""),
+            (
+                "type=none device=x o=bind",
+                "invalid device \"x\": a bind needs an absolute path",
+            ),
+            (
+                "type=nfs device=:/export o=rw",
+                "invalid nfs volume: it needs device=:/path and o=addr=ADDRESS",
+            ),
+            (
+                "type=nfs device=/export o=addr=10.0.0.1",
+                "invalid nfs volume: it needs device=:/path and o=addr=ADDRESS",
+            ),
+        ] {
+            let got = check_options(&options(text))
+                .err()
+                .map(|error| error.to_string());
+            assert_eq!(got.unwrap_or_default(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_options_come_to() {
+        assert_eq!(driver_mount(&options("")), None);
+        assert_eq!(
+            driver_mount(&options("type=none device=/x o=bind,ro")),
+            Some(DriverMount::Bind {
+                device: "/x",
+                options: vec!["ro"]
+            })
+        );
+        assert_eq!(
+            driver_mount(&options("type=tmpfs device=tmpfs o=size=1m")),
+            Some(DriverMount::FileSystem {
+                kind: "tmpfs",
+                device: "tmpfs",
+                options: vec!["size=1m"]
+            })
+        );
+    }
+}

@@ -1,0 +1,115 @@
+//! A container's volumes: there when it is made, and there again when it starts.
+
+use std::path::PathBuf;
+
+use super::driver::{DriverMount, driver_mount};
+use super::fill::Content;
+use super::{Volume, VolumeRecord};
+use crate::Engine;
+use crate::error::{ErrorKind, Result};
+use crate::event::Event;
+use crate::mount::{MountKind, MountPoint};
+use crate::store::Container;
+use crate::time::Time;
+
+impl Engine {
+    /// Makes those volumes of a container that are not there yet, and gives the image's content to
+    /// those that are empty.
+    ///
+    /// # Errors
+    /// When the root directory is full or not writable; a volume is then as it was before.
+    pub fn make_volumes(&self, container: &Container) -> Result<()> {
+        for mount in volumes(container) {
+            match self.store().volume(&mount.name) {
+                Ok(volume) => self.fill_for(container, mount, &volume)?,
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    self.make_for(container, mount)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// What a start makes sure of: every volume is there, and none is half filled. A crash between
+    /// a container's making and its volumes' leaves such.
+    ///
+    /// # Errors
+    /// As [`Engine::make_volumes`].
+    pub(crate) fn ready_volumes(&self, container: &Container) -> Result<()> {
+        for mount in volumes(container) {
+            match self.store().volume(&mount.name) {
+                Ok(volume) => {
+                    if let Some(data) = data(&volume) {
+                        self.finish_filling(&volume, &data)?;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    self.make_for(container, mount)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn make_for(&self, container: &Container, mount: &MountPoint) -> Result<()> {
+        let options = mount.volume.clone().unwrap_or_default();
+        let record = VolumeRecord {
+            created_at: Time::now(),
+            anonymous: mount.anonymous,
+            labels: options.labels,
+            options: options.driver_config.unwrap_or_default().options,
+        };
+        let content = content(container, mount);
+        // what lies elsewhere is filled there, as if it had been there before
+        let own = record.options.is_empty();
+        let from = match own && !mount.no_copy {
+            true => self.image_directory(&content)?,
+            false => None,
+        };
+        let (volume, made) = self
+            .store()
+            .make_volume(&mount.name, &record, from.as_ref())?;
+        if made {
+            let driver = [("driver", "local")];
+            self.events()
+                .append(&Event::new("volume", "create", &volume.name, &driver))?;
+        }
+        if made && own {
+            return Ok(());
+        }
+        self.fill_for(container, mount, &volume)
+    }
+
+    fn fill_for(&self, container: &Container, mount: &MountPoint, volume: &Volume) -> Result<()> {
+        match data(volume) {
+            Some(data) if !mount.no_copy => self.fill(volume, &data, &content(container, mount)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn volumes(container: &Container) -> impl Iterator<Item = &MountPoint> {
+    let mounts = container.record.mounts.iter();
+    mounts.filter(|mount| mount.kind == MountKind::Volume)
+}
+
+fn content(container: &Container, mount: &MountPoint) -> Content {
+    Content {
+        layers: container.record.layers.clone(),
+        place: PathBuf::from(&mount.destination),
+    }
+}
+
+/// Where a volume's content lies on this host; `None` where it is mounted in containers only.
+fn data(volume: &Volume) -> Option<PathBuf> {
+    match driver_mount(&volume.record.options) {
+        None => Some(volume.data.clone()),
+        Some(DriverMount::Bind { device, .. }) => Some(PathBuf::from(device)),
+        Some(DriverMount::FileSystem { .. }) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
