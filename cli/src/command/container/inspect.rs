@@ -1,0 +1,35 @@
+//! `rbox container inspect`: everything about containers.
+
+use clap::Args;
+
+use crate::app::{Count, Leaf, Verb};
+use crate::command::{FORMAT_OBJECT, inspect};
+use crate::context::Context;
+use crate::error::Result;
+
+/// The command.
+pub(crate) static LEAF: Leaf = Leaf::new::<InspectArgs>(
+    "[OPTIONS] CONTAINER [CONTAINER...]",
+    "Display detailed information on one or more containers",
+    &[],
+    Count::AtLeast(1),
+);
+
+/// Its flags.
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    #[arg(short, long, value_name = "string", help = FORMAT_OBJECT)]
+    format: Option<String>,
+    /// Display total file sizes
+    #[arg(short, long)]
+    size: bool,
+}
+
+impl Verb for InspectArgs {
+    fn run(self, context: &Context, plain: Vec<String>) -> Result<()> {
+        let engine = context.engine()?;
+        inspect::show(self.format.as_deref(), &plain, |word| {
+            inspect::container(&engine, word, self.size)
+        })
+    }
+}

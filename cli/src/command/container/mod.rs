@@ -1,0 +1,50 @@
+//! `rbox container …` and the same commands without the noun.
+
+use crate::app::Entry;
+
+pub(crate) mod arguments;
+pub(crate) mod attach;
+pub(crate) mod create;
+mod each;
+pub(crate) mod exec;
+pub(crate) mod explain;
+pub(crate) mod inspect;
+pub(crate) mod kill;
+pub(crate) mod logs;
+pub(crate) mod pause;
+pub(crate) mod port;
+pub(crate) mod prune;
+pub(crate) mod ps;
+pub(crate) mod rename;
+pub(crate) mod restart;
+pub(crate) mod rm;
+pub(crate) mod run;
+pub(crate) mod start;
+pub(crate) mod stop;
+mod streams;
+pub(crate) mod top;
+pub(crate) mod unpause;
+pub(crate) mod wait;
+
+/// The verbs of the noun.
+pub(crate) static ENTRIES: &[Entry] = &[
+    Entry::new("attach", &attach::LEAF),
+    Entry::new("create", &create::LEAF),
+    Entry::new("inspect", &inspect::LEAF),
+    Entry::new("exec", &exec::LEAF),
+    Entry::new("kill", &kill::LEAF),
+    Entry::new("logs", &logs::LEAF),
+    Entry::new("ls", &ps::LEAF).or(&["list", "ps"]),
+    Entry::new("pause", &pause::LEAF),
+    Entry::new("prune", &prune::LEAF),
+    Entry::new("port", &port::LEAF),
+    Entry::new("rename", &rename::LEAF),
+    Entry::new("restart", &restart::LEAF),
+    Entry::new("rm", &rm::LEAF).or(&["remove"]),
+    Entry::new("run", &run::LEAF),
+    Entry::new("start", &start::LEAF),
+    Entry::new("stop", &stop::LEAF),
+    Entry::new("top", &top::LEAF),
+    Entry::new("unpause", &unpause::LEAF),
+    Entry::new("wait", &wait::LEAF),
+];

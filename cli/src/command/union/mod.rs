@@ -1,0 +1,68 @@
+//! `rbox union …`: union mounts with branch rules.
+
+use overlayfs::union::UnionError;
+
+use crate::app::Entry;
+use crate::error::{Failure, Result};
+
+pub(crate) mod add;
+pub(crate) mod del;
+pub(crate) mod helper;
+pub(crate) mod ls;
+pub(crate) mod mode;
+pub(crate) mod mount;
+pub(crate) mod remount;
+pub(crate) mod umount;
+pub(crate) mod where_is;
+
+/// The verbs of the noun.
+pub(crate) static ENTRIES: &[Entry] = &[
+    Entry::new("add", &add::LEAF),
+    Entry::new("del", &del::LEAF),
+    Entry::new("ls", &ls::LEAF).or(&["list"]),
+    Entry::new("mode", &mode::LEAF),
+    Entry::new("mount", &mount::LEAF),
+    Entry::new("remount", &remount::LEAF),
+    Entry::new("umount", &umount::LEAF).or(&["unmount"]),
+    Entry::new("where", &where_is::LEAF),
+];
+
+impl From<UnionError> for Failure {
+    fn from(error: UnionError) -> Self {
+        Self::said(format!("union: {}", with_causes(&error)))
+    }
+}
+
+/// One line: the error and what it came from.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error
+            .downcast_ref::<std::io::Error>()
+            .map_or_else(|| error.to_string(), sys::error::reason);
+        text = format!("{text}: {words}");
+        cause = error.source();
+    }
+    text
+}
+
+/// The only plain argument: the command has counted them.
+fn only(plain: Vec<String>) -> Result<String> {
+    plain
+        .into_iter()
+        .next()
+        .ok_or_else(|| Failure::said("an argument is missing"))
+}
+
+/// A branch's path in the form that the option language wants.
+fn escaped(path: &str) -> String {
+    let mut text = String::with_capacity(path.len());
+    for letter in path.chars() {
+        if matches!(letter, ':' | ',' | '=' | '\\') {
+            text.push('\\');
+        }
+        text.push(letter);
+    }
+    text
+}

@@ -1,0 +1,97 @@
+//! `-v`: which words are binds and which only name a place for an anonymous volume.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use engine::config::{Empty, KeySet};
+
+use crate::error::{Failure, Result};
+
+/// `-v` words, sorted out.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Volumes {
+    /// `HostConfig.Binds`, sources made absolute.
+    pub binds: Vec<String>,
+    /// `Config.Volumes`: places of anonymous volumes.
+    pub anonymous: KeySet,
+}
+
+/// Sorts out `-v` words; relative sources are taken from `here`.
+pub(crate) fn gather(words: &[String], here: &Path) -> Result<Volumes> {
+    let mut volumes = Volumes {
+        binds: Vec::new(),
+        anonymous: BTreeMap::new(),
+    };
+    for word in words {
+        if word.is_empty() {
+            return Err(Failure::said("invalid empty volume spec"));
+        }
+        if word.split(':').any(str::is_empty) {
+            return Err(Failure::said(format!(
+                "invalid spec: {word}: empty section between colons"
+            )));
+        }
+        match word.split_once(':') {
+            None => {
+                volumes.anonymous.insert(word.clone(), Empty {});
+            }
+            Some((source, rest)) => {
+                volumes
+                    .binds
+                    .push(format!("{}:{rest}", absolute(source, here)));
+            }
+        }
+    }
+    Ok(volumes)
+}
+
+/// A source that begins with a dot is a path from here; anything else stays.
+pub(crate) fn absolute(source: &str, here: &Path) -> String {
+    if source == "." || source == ".." || source.starts_with("./") || source.starts_with("../") {
+        clean(&format!("{}/{source}", here.display()))
+    } else {
+        source.to_owned()
+    }
+}
+
+/// Go's `filepath.Clean` of an absolute path.
+fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binds_and_places() {
+        let words = ["/a:/b:ro", "./rel:/x", "..:/y", "name:/data", "/anon"].map(str::to_owned);
+        let got = gather(&words, Path::new("/home/me")).unwrap();
+        assert_eq!(
+            got.binds,
+            ["/a:/b:ro", "/home/me/rel:/x", "/home:/y", "name:/data"]
+        );
+        assert_eq!(got.anonymous.keys().collect::<Vec<_>>(), ["/anon"]);
+    }
+
+    #[test]
+    fn empty_sections_are_refused() {
+        match gather(&[":/data".to_owned()], Path::new("/")) {
+            Err(Failure::Said(message)) => assert_eq!(
+                message.text,
+                "invalid spec: :/data: empty section between colons"
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
+}
