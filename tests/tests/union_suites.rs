@@ -1,0 +1,162 @@
+//! Independent suites over unions: pjdfstest beside the branch's own file system, and fsx while
+//! branches come and go.
+#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use lab::Lab;
+
+const PJDFSTEST: (&str, &str) = ("pjdfstest", "0.2.2");
+const FSX: (&str, &str) = ("fsx", "0.3.2");
+
+/// A program from crates.io, installed below the build directory at its first use.
+fn tool((name, version): (&str, &str)) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools");
+    let program = root.join("bin").join(name);
+    if !program.is_file() {
+        let done = Command::new(env!("CARGO"))
+            .args([
+                "install",
+                "--quiet",
+                "--locked",
+                name,
+                "--version",
+                version,
+                "--root",
+            ])
+            .arg(&root)
+            .status()
+            .unwrap();
+        assert!(done.success(), "{name} {version} cannot be installed");
+    }
+    program.canonicalize().unwrap()
+}
+
+/// The names of the cases that fail in a directory.
+fn failures(lab: &Lab, directory: &str) -> BTreeSet<String> {
+    let configuration = lab.file(
+        "pjdfstest.toml",
+        "[features]\nposix_fallocate = {}\nutimensat = {}\nutime_now = {}\nrename_ctime = {}\n\
+         [settings]\nnaptime = 0.02\nallow_remount = false\nexpected_failures = []\n\
+         [dummy_auth]\nentries = [[\"nobody\", \"nogroup\"], [\"daemon\", \"daemon\"]]\n",
+    );
+    let second = lab.directory().join("second");
+    let output = lab
+        .command(tool(PJDFSTEST).to_str().unwrap())
+        .args([
+            "-c",
+            &configuration,
+            "-p",
+            directory,
+            "-s",
+            second.to_str().unwrap(),
+        ])
+        .limit(Duration::from_secs(300))
+        .run();
+    let text = output.text();
+    let summary = text.lines().find(|line| line.starts_with("Summary: "));
+    let passed = summary.and_then(|line| {
+        line.split(", ")
+            .find_map(|part| part.strip_suffix(" passed"))
+    });
+    let passed: u32 = passed
+        .unwrap_or_else(|| panic!("no summary: {text}"))
+        .parse()
+        .unwrap();
+    assert!(passed > 300, "{}", summary.unwrap());
+    text.lines()
+        .filter_map(|line| line.strip_suffix("FAILED"))
+        .map(|line| line.trim().to_owned())
+        .collect()
+}
+
+/// A file system of its own with the branches, so that nothing but the union differs.
+fn lab_with_branches() -> Lab {
+    let lab = Lab::new();
+    lab.sh(&format!(
+        "cd {}; mkdir second m e; truncate -s 600M image; mkfs.ext4 -q image; mount -o loop image e
+         chmod 755 .; mkdir -p e/native e/a e/b/t e/c; chmod 777 e/native e/b/t",
+        lab.directory().display()
+    ));
+    lab
+}
+
+#[track_caller]
+fn no_worse_than_the_branch(options: &str) {
+    let lab = lab_with_branches();
+    let at = |name: &str| lab.directory().join(name).display().to_string();
+    let native = failures(&lab, &at("e/native"));
+    let mount = lab
+        .rbox(["union", "mount", "-o", options, "m"])
+        .directory(lab.directory());
+    mount.run().success();
+    lab.sh(&format!("mkdir -p {0}/t; chmod 777 {0}/t", at("m")));
+    let union = failures(&lab, &at("m/t"));
+    lab.sh(&format!("umount {}", at("m")));
+    let more: Vec<&String> = union.difference(&native).collect();
+    assert!(
+        more.is_empty(),
+        "{options}: the branch's own file system passes {more:?}"
+    );
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_passes_pjdfstest_with_one_branch() {
+    no_worse_than_the_branch("dirs=e/a=rw");
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_passes_pjdfstest_above_a_read_only_branch() {
+    no_worse_than_the_branch("dirs=e/a=rw:e/b=ro");
+    no_worse_than_the_branch("dirs=e/a=rw:e/b=ro,passthrough=off");
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_passes_pjdfstest_with_three_branches_in_turn() {
+    no_worse_than_the_branch("dirs=e/a=rw:e/b=rw:e/c=rw,create=rr");
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_passes_fsx_while_branches_come_and_go() {
+    let fsx = tool(FSX);
+    for mode in ["safe", "all", "off"] {
+        let lab = Lab::new();
+        lab.sh(&format!(
+            "cd {}; mkdir a b c m; head -c 100000 /dev/zero > b/low",
+            lab.directory().display()
+        ));
+        let options = format!("dirs=a=rw:b=ro,passthrough={mode}");
+        let run = |words: &[&str]| {
+            lab.rbox(["union"])
+                .args(words)
+                .directory(lab.directory())
+                .run()
+        };
+        run(&["mount", "-o", &options, "m"]).success();
+        let fsx = |file: &str, seed: &str| {
+            lab.command(fsx.to_str().unwrap())
+                .args(["-q", "-N", "20000", "-S", seed, "-P", ".", file])
+                .directory(lab.directory())
+                .limit(Duration::from_secs(300))
+                .spawn()
+        };
+        let mut runs = vec![fsx("m/new", "1"), fsx("m/low", "2"), fsx("m/third", "3")];
+        let mut changes = 0;
+        while runs.iter_mut().any(|run| run.ended().is_none()) {
+            run(&["add", "m", "c=ro"]).success();
+            run(&["del", "m", "c"]).success();
+            changes += 2;
+        }
+        for run in runs {
+            run.finish().success();
+        }
+        assert!(changes > 4, "{mode}: the branches were changed meanwhile");
+    }
+}
