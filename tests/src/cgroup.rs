@@ -113,7 +113,8 @@ impl LabCgroup {
             }
         }
         if self.unified() {
-            enable_controllers(&directory);
+            // The lab's first process passes the controllers down, once it has left the top for this
+            // leaf: a cgroup that does so may hold no process itself.
             let leaf = directory.join("host");
             fs::create_dir(&leaf).unwrap_or_else(|error| panic!("cannot make {leaf:?}: {error}"));
         }

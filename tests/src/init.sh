@@ -7,7 +7,8 @@ mount --make-rprivate /
 mount --bind "$LAB_DIRECTORY" "$LAB_DIRECTORY"
 mount -o remount,bind,ro /
 printf '%s\n' "$LAB_CGROUPS" | while IFS='|' read -r point type options directory; do
-    echo 0 > "$directory/cgroup.procs"
+    # Not 0: that would be this loop, which is a process of its own behind the pipe.
+    echo $$ > "$directory/cgroup.procs"
 done
 # The parent-death signal comes from outside of this process id namespace: it kills even process 1.
 exec unshare --cgroup setpriv --pdeathsig KILL sh -c '
@@ -24,6 +25,13 @@ printf "%s\n" "$LAB_CGROUPS" | while IFS="|" read -r point type options director
     first=no
     mkdir -p "$point"
     mount -t "$type" -o "$options" cgroup "$point"
+    # Only version 2 alone has this leaf: there the top may not hold processes and pass controllers down.
+    if [ -d "$point/host" ]; then
+        echo $$ > "$point/host/cgroup.procs"
+        for controller in $(cat "$point/cgroup.controllers"); do
+            echo "+$controller" > "$point/cgroup.subtree_control" || :
+        done
+    fi
 done
 mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts /dev/pts
 mount -t tmpfs -o mode=1777 shm /dev/shm
