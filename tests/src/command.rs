@@ -250,6 +250,12 @@ impl Running {
         self.stdin = None;
     }
 
+    /// All that the command has written so far.
+    pub fn seen(&mut self) -> String {
+        while self.stdout.more(Instant::now()) {}
+        String::from_utf8_lossy(&self.stdout.seen).into_owned()
+    }
+
     /// Waits until the command has written this text; returns all it wrote so far.
     ///
     /// # Panics
