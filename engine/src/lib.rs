@@ -20,6 +20,7 @@ pub mod log;
 pub mod monitor;
 pub mod mount;
 pub mod name;
+pub mod network;
 pub mod plan;
 pub mod process_table;
 pub mod recovery;

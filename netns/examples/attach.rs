@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let namespace = namespace()?;
         let begin = Instant::now();
         let mut host = Host::new(&state, "rbox", Some(hand));
-        let network = host.default_network("0", &DefaultBridge::on("rbox0"))?;
+        let network = host.default_network("0", &DefaultBridge::on("rbox0"), &Vec::new)?;
         let publish = parse_publish("80")?;
         let prepared = netns::prepare(
             &mut host,
@@ -48,6 +48,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 publish_all: false,
                 links: &[],
                 default_route: true,
+                sandbox: netns::Sandbox::New {
+                    ipv6: network.network.v6().is_some(),
+                },
                 alive: &|_| true,
             },
         )?;

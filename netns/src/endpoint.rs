@@ -6,14 +6,17 @@ use ipnet::IpNet;
 use sys::netlink::Mac;
 
 use crate::error::NetError;
-use crate::firewall::mark::Mark;
-use crate::firewall::{Hand, LinkRule, NetworkRules, Opening, PublishRule};
+use crate::firewall::{Hand, LinkRule, Opening, PublishRule};
 use crate::hold::{Alive, Hold};
 use crate::host::{Facts, Host};
 use crate::ipam::{self, mac_of};
 use crate::network::Network;
 use crate::port::{Allocator, Binding, Port, PortMap, PortRange, Publish, Socket, to_bind};
-use crate::step::{Bridge, Family, Firewall, Interface, NetStep, Openings, Settings, Veth};
+use crate::step::{Interface, NetStep, Openings, Settings, Veth};
+
+mod ground;
+
+pub use ground::{removal, setup};
 
 /// A container that is to be attached to a network with a bridge.
 #[derive(Clone, Copy)]
@@ -42,8 +45,22 @@ pub struct Attach<'a> {
     pub links: &'a [LinkRule],
     /// Its default route goes over this network.
     pub default_route: bool,
+    /// What is known of its namespace.
+    pub sandbox: Sandbox,
     /// Whether another owner lives.
     pub alive: Alive<'a>,
+}
+
+/// The namespace that is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sandbox {
+    /// Nothing was set up in it.
+    New {
+        /// One of its networks has IPv6.
+        ipv6: bool,
+    },
+    /// It is on another network already.
+    Wired,
 }
 
 impl std::fmt::Debug for Attach<'_> {
@@ -183,6 +200,7 @@ fn prepared(
         bindings: &bindings,
         links: attach.links,
         default_route: attach.default_route,
+        sandbox: attach.sandbox,
         entropy,
     };
     let steps = plan(&request, facts);
@@ -223,6 +241,8 @@ pub struct Request<'a> {
     pub links: &'a [LinkRule],
     /// Its default route goes over this network.
     pub default_route: bool,
+    /// What is known of its namespace.
+    pub sandbox: Sandbox,
     /// For names and addresses that only have to differ from others.
     pub entropy: [u8; 8],
 }
@@ -232,43 +252,14 @@ pub struct Request<'a> {
 pub fn plan(request: &Request<'_>, facts: &Facts) -> Vec<NetStep> {
     let mut steps: Vec<NetStep> = request.holds.iter().cloned().map(NetStep::Hold).collect();
     let network = request.network;
-    let (Some(bridge), Some(rules), Some(mark)) = (
-        &network.bridge,
-        NetworkRules::of(network),
-        Mark::of(network, facts.hand, &facts.instance),
-    ) else {
-        steps.push(NetStep::Settings(settings(network)));
-        steps.push(NetStep::Interface(loopback()));
+    let (Some(bridge), Some(firewall)) = (&network.bridge, ground::firewall(network, facts)) else {
+        steps.extend(bare(request.sandbox));
         return steps;
     };
-    steps.extend(forwarding(request.network, facts));
-    let addresses: Vec<IpNet> = request
-        .network
-        .pools
-        .iter()
-        .map(crate::network::Pool::gateway_net)
-        .collect();
-    let there = facts.bridge.as_ref().is_some_and(|known| {
-        known.up
-            && addresses
-                .iter()
-                .all(|wanted| known.addresses.contains(wanted))
-    });
-    if !there {
-        let [_, _, _, a, b, c, d, e] = request.entropy;
-        steps.push(NetStep::Bridge(Bridge {
-            name: bridge.device.clone(),
-            mac: [0x02, 0x42, a ^ b, c, d, e],
-            mtu: bridge.mtu,
-            addresses,
-            filtered: !bridge.icc && facts.hand == Hand::Iptables,
-        }));
+    steps.extend(ground::laid(network, facts, request.entropy));
+    if let Sandbox::New { ipv6 } = request.sandbox {
+        steps.push(NetStep::Settings(settings(ipv6)));
     }
-    let firewall = Firewall { rules, mark };
-    if !there || !facts.firewall_ready {
-        steps.push(NetStep::NetworkFirewall(firewall.clone()));
-    }
-    steps.push(NetStep::Settings(settings(request.network)));
     steps.push(NetStep::Veth(Veth {
         name: veth_name(request.entropy),
         bridge: bridge.device.clone(),
@@ -276,6 +267,7 @@ pub fn plan(request: &Request<'_>, facts: &Facts) -> Vec<NetStep> {
         mac: request.mac,
         mtu: bridge.mtu,
     }));
+    steps.extend(of_interface(request).map(NetStep::Settings));
     steps.push(NetStep::Interface(interface(request)));
     let mut openings = openings(request, &bridge.device);
     if !bridge.icc && facts.hand == Hand::Nft {
@@ -290,38 +282,29 @@ pub fn plan(request: &Request<'_>, facts: &Facts) -> Vec<NetStep> {
     steps
 }
 
-fn forwarding(network: &Network, facts: &Facts) -> Vec<NetStep> {
-    if network.internal {
-        return Vec::new();
-    }
-    let [v4, v6] = facts.forwarding;
-    let mut steps = Vec::new();
-    if network.v4().is_some() && !v4 {
-        steps.push(NetStep::Forwarding(Family::V4));
-    }
-    if network.v6().is_some() && !v6 {
-        steps.push(NetStep::Forwarding(Family::V6));
-    }
-    steps
-}
-
-/// Loopback alone, for a container without a network.
-fn loopback() -> Interface {
-    Interface {
-        device: None,
-        addresses: Vec::new(),
-        gateways: Vec::new(),
+/// The steps for a namespace with nothing but loopback; none where that is up already.
+pub fn bare(sandbox: Sandbox) -> Vec<NetStep> {
+    match sandbox {
+        Sandbox::New { ipv6 } => vec![
+            NetStep::Settings(settings(ipv6)),
+            NetStep::Interface(Interface {
+                device: None,
+                addresses: Vec::new(),
+                gateways: Vec::new(),
+            }),
+        ],
+        Sandbox::Wired => Vec::new(),
     }
 }
 
 /// The settings of a container's own network namespace: any port without privilege, ping for
-/// everybody, and no IPv6 where the network has none.
-fn settings(network: &Network) -> Settings {
+/// everybody, and no IPv6 where no network has it.
+fn settings(ipv6: bool) -> Settings {
     let mut list = vec![
         ("net/ipv4/ip_unprivileged_port_start", "0"),
         ("net/ipv4/ping_group_range", "0 2147483647"),
     ];
-    if network.v6().is_none() {
+    if !ipv6 {
         list.push(("net/ipv6/conf/all/disable_ipv6", "1"));
     }
     Settings {
@@ -330,6 +313,31 @@ fn settings(network: &Network) -> Settings {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect(),
     }
+}
+
+/// What one interface needs beyond the settings of its namespace, which may have been made for
+/// networks of another kind.
+fn of_interface(request: &Request<'_>) -> Option<Settings> {
+    let has = request.network.v6().is_some();
+    if request.sandbox == (Sandbox::New { ipv6: has }) {
+        return None;
+    }
+    let value = if has { "0" } else { "1" };
+    let mut devices = vec![request.interface];
+    if has {
+        devices.push("lo");
+    }
+    Some(Settings {
+        list: devices
+            .into_iter()
+            .map(|device| {
+                (
+                    format!("net/ipv6/conf/{device}/disable_ipv6"),
+                    value.to_owned(),
+                )
+            })
+            .collect(),
+    })
 }
 
 fn interface(request: &Request<'_>) -> Interface {
@@ -374,173 +382,4 @@ fn entropy() -> [u8; 8] {
 }
 
 #[cfg(test)]
-mod tests {
-    use plan::Step;
-
-    use super::*;
-    use crate::host::BridgeFacts;
-    use crate::network::{BridgeOptions, Driver, Pool};
-    use crate::port::{HostPort, parse_publish};
-
-    fn network(pools: &[&str]) -> Network {
-        Network {
-            id: "0".to_owned(),
-            name: "bridge".to_owned(),
-            driver: Driver::Bridge,
-            pools: pools
-                .iter()
-                .map(|subnet| Pool::of(subnet.parse().unwrap()))
-                .collect(),
-            internal: false,
-            bridge: Some(BridgeOptions::of("rbox0")),
-        }
-    }
-
-    fn facts(hand: Hand, ready: bool) -> Facts {
-        Facts {
-            bridge: ready.then(|| BridgeFacts {
-                up: true,
-                addresses: vec!["172.17.0.1/16".parse().unwrap()],
-            }),
-            forwarding: [ready, true],
-            hand,
-            instance: "rbox".to_owned(),
-            firewall_ready: ready,
-        }
-    }
-
-    fn bindings(specs: &[&str]) -> Vec<Binding> {
-        specs
-            .iter()
-            .flat_map(|spec| parse_publish(spec).unwrap())
-            .map(|publish| Binding {
-                port: publish.port,
-                host: HostPort {
-                    ip: crate::port::ANY_V4,
-                    port: publish.host_port.parse().unwrap(),
-                },
-            })
-            .collect()
-    }
-
-    fn steps(network: &Network, facts: &Facts, publish: &[&str]) -> Vec<NetStep> {
-        let hold = Hold {
-            path: "/run/rbox/networks/bridge/172.17.0.2".into(),
-            owner: "c1".to_owned(),
-        };
-        let addresses = match network.v4() {
-            Some(_) => vec!["172.17.0.2/16".parse().unwrap()],
-            None => Vec::new(),
-        };
-        let request = Request {
-            network,
-            interface: "eth0",
-            addresses: &addresses,
-            mac: [0x02, 0x42, 172, 17, 0, 2],
-            holds: &[hold],
-            bindings: &bindings(publish),
-            links: &[],
-            default_route: true,
-            entropy: [1, 2, 3, 4, 5, 6, 7, 8],
-        };
-        plan(&request, facts)
-    }
-
-    fn names(steps: &[NetStep]) -> Vec<&'static str> {
-        steps.iter().map(Step::name).collect()
-    }
-
-    #[test]
-    fn the_first_start_makes_what_later_ones_find() {
-        let first = steps(
-            &network(&["172.17.0.0/16"]),
-            &facts(Hand::Nft, false),
-            &["8080:80"],
-        );
-        assert_eq!(
-            names(&first),
-            [
-                "net-hold",
-                "net-forward",
-                "bridge-create",
-                "network-firewall",
-                "net-settings",
-                "veth-create",
-                "interface-up",
-                "firewall-open",
-            ]
-        );
-        let later = steps(&network(&["172.17.0.0/16"]), &facts(Hand::Nft, true), &[]);
-        assert_eq!(
-            names(&later),
-            ["net-hold", "net-settings", "veth-create", "interface-up"]
-        );
-    }
-
-    #[test]
-    fn without_a_bridge_only_loopback_is_set_up() {
-        let mut none = network(&[]);
-        none.driver = Driver::None;
-        none.bridge = None;
-        let list = steps(&none, &facts(Hand::Nft, true), &["8080:80"]);
-        assert_eq!(names(&list), ["net-hold", "net-settings", "interface-up"]);
-        assert_eq!(
-            list[2].shell(),
-            ["nsenter --net=/proc/$PID/ns/net ip link set lo up"]
-        );
-    }
-
-    #[test]
-    fn without_a_firewall_nothing_is_opened() {
-        let list = steps(
-            &network(&["172.17.0.0/16"]),
-            &facts(Hand::Off, true),
-            &["8080:80"],
-        );
-        assert!(!names(&list).contains(&"firewall-open"));
-    }
-
-    #[test]
-    fn the_plan_reads_as_shell_commands() {
-        let list = steps(
-            &network(&["172.17.0.0/16"]),
-            &facts(Hand::Iptables, true),
-            &["8080:80"],
-        );
-        let lines: Vec<String> = list.iter().flat_map(Step::shell).collect();
-        assert_eq!(
-            lines,
-            [
-                "ln -s c1 /run/rbox/networks/bridge/172.17.0.2",
-                "nsenter --net=/proc/$PID/ns/net sh -c 'echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start'",
-                "nsenter --net=/proc/$PID/ns/net sh -c 'echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range'",
-                "nsenter --net=/proc/$PID/ns/net sh -c 'echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6'",
-                "ip link add veth1020304 mtu 1500 master rbox0 type veth peer name eth0 address 02:42:ac:11:00:02 mtu 1500 netns $PID",
-                "ip link set veth1020304 up",
-                "nsenter --net=/proc/$PID/ns/net ip link set lo up",
-                "nsenter --net=/proc/$PID/ns/net ip address add 172.17.0.2/16 dev eth0",
-                "nsenter --net=/proc/$PID/ns/net ip link set eth0 up",
-                "nsenter --net=/proc/$PID/ns/net ip route add default via 172.17.0.1",
-                "iptables -A DOCKER -d 172.17.0.2/32 ! -i rbox0 -o rbox0 -p tcp -m tcp --dport 80 -j ACCEPT",
-                "iptables -t nat -A POSTROUTING -s 172.17.0.2/32 -d 172.17.0.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE",
-                "iptables -t nat -A DOCKER ! -i rbox0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80",
-            ]
-        );
-        for step in &list {
-            let description = step.describe();
-            assert!(!description.what.is_empty() && !description.why.is_empty());
-            assert!(!description.calls.is_empty(), "{}", step.name());
-        }
-    }
-
-    #[test]
-    fn a_plan_is_read_again_from_the_journal() {
-        let list = steps(
-            &network(&["172.17.0.0/16"]),
-            &facts(Hand::Nft, false),
-            &["8080:80"],
-        );
-        let text = serde_json::to_string(&list).unwrap();
-        assert_eq!(serde_json::from_str::<Vec<NetStep>>(&text).unwrap(), list);
-    }
-}
+mod tests;

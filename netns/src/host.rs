@@ -218,7 +218,8 @@ impl Host {
         Ok(Some(link))
     }
 
-    /// The default network: that of the bridge that is there, or one on a free subnet.
+    /// The default network: that of the bridge that is there, or one on a free subnet. `others` are
+    /// subnets that are taken though nothing on the host shows it; only a new bridge asks for them.
     ///
     /// # Errors
     /// [`NetError::Network`] when the subnet asked for is in use or none is free.
@@ -226,12 +227,14 @@ impl Host {
         &mut self,
         id: &str,
         wanted: &DefaultBridge,
+        others: &dyn Fn() -> Vec<Occupied>,
     ) -> Result<DefaultNetwork, NetError> {
         check_device(&wanted.options.device)?;
         let mut passed_over = None;
         let mut pools = self.bridge_pools(&wanted.options.device)?;
         if pools.is_empty() {
-            let occupied = self.occupied(&wanted.options.device)?;
+            let mut occupied = self.occupied(&wanted.options.device)?;
+            occupied.extend(others());
             let Choice {
                 pool,
                 passed_over: conflict,
@@ -256,7 +259,10 @@ impl Host {
     }
 
     /// The pools of a bridge that is there, IPv4 first; none without an IPv4 address.
-    fn bridge_pools(&mut self, device: &str) -> Result<Vec<Pool>, NetError> {
+    ///
+    /// # Errors
+    /// [`NetError::NotABridge`] when the name belongs to another kind of link.
+    pub fn bridge_pools(&mut self, device: &str) -> Result<Vec<Pool>, NetError> {
         let Some(link) = self.find_bridge(device)? else {
             return Ok(Vec::new());
         };

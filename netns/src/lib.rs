@@ -18,7 +18,7 @@ pub mod port;
 pub mod proxy;
 pub mod step;
 
-pub use endpoint::{Attach, Endpoint, Prepared, prepare};
+pub use endpoint::{Attach, Endpoint, Prepared, Sandbox, bare, prepare, removal, setup};
 pub use error::NetError;
 pub use host::{DefaultBridge, DefaultNetwork, Facts, Host};
 pub use step::NetStep;

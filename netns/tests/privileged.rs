@@ -321,7 +321,10 @@ fn privileged_a_taken_subnet_is_passed_over_and_named() {
         ip("address add 172.17.3.1/24 dev vpn0");
         ip("link set vpn0 up");
         let engine = Engine::new(Hand::Nft);
-        let found = engine.host().default_network("0", &engine.bridge).unwrap();
+        let found = engine
+            .host()
+            .default_network("0", &engine.bridge, &Vec::new)
+            .unwrap();
         assert_eq!(found.network.pools[0].subnet.to_string(), "172.18.0.0/16");
         let (subnet, by) = found.passed_over.unwrap();
         assert_eq!(subnet.to_string(), "172.17.0.0/16");
@@ -329,7 +332,10 @@ fn privileged_a_taken_subnet_is_passed_over_and_named() {
         let web = engine.start("web", &[]);
         assert_eq!(web.address(), addr("172.18.0.2"));
         // The bridge that is there keeps its subnet.
-        let again = engine.host().default_network("0", &engine.bridge).unwrap();
+        let again = engine
+            .host()
+            .default_network("0", &engine.bridge, &Vec::new)
+            .unwrap();
         assert_eq!(again.network.pools[0].subnet.to_string(), "172.18.0.0/16");
         assert_eq!(again.passed_over, None);
     });

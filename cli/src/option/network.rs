@@ -1,5 +1,9 @@
 //! `--network name` and `--network name=…,alias=…,ip=…`.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::error::Failure;
+
 /// One network that a container joins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Attachment {
@@ -9,6 +13,8 @@ pub(crate) struct Attachment {
     pub aliases: Vec<String>,
     /// Wanted address.
     pub ip: String,
+    /// Wanted IPv6 address.
+    pub ip6: String,
     /// Wanted hardware address.
     pub mac: String,
 }
@@ -31,8 +37,9 @@ pub(crate) fn parse(text: &str) -> Result<Attachment, String> {
             "name" => value.clone_into(&mut attachment.name),
             "alias" => attachment.aliases.push(value.to_owned()),
             "ip" => value.clone_into(&mut attachment.ip),
+            "ip6" => value.clone_into(&mut attachment.ip6),
             "mac-address" => value.clone_into(&mut attachment.mac),
-            "ip6" | "link-local-ip" | "driver-opt" | "gw-priority" => {
+            "link-local-ip" | "driver-opt" | "gw-priority" => {
                 return Err(format!("{key} is not supported by rbox"));
             }
             _ => return Err(format!("invalid field {key}")),
@@ -44,9 +51,31 @@ pub(crate) fn parse(text: &str) -> Result<Attachment, String> {
     Ok(attachment)
 }
 
+/// Reads `--ip`; Docker's words for what is none.
+pub(crate) fn address4(text: Option<&str>) -> Result<Option<Ipv4Addr>, Failure> {
+    let wrong = |text| Failure::said(format!("invalid IPv4 address: {text}"));
+    text.map(|text| text.parse().map_err(|_| wrong(text)))
+        .transpose()
+}
+
+/// Reads `--ip6`.
+pub(crate) fn address6(text: Option<&str>) -> Result<Option<Ipv6Addr>, Failure> {
+    let wrong = |text| Failure::said(format!("invalid IPv6 address: {text}"));
+    text.map(|text| text.parse().map_err(|_| wrong(text)))
+        .transpose()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses() {
+        assert_eq!(address4(Some("10.0.0.1")).unwrap().unwrap().octets()[3], 1);
+        assert!(address4(None).unwrap().is_none());
+        assert!(address4(Some("999.1.1.1")).is_err());
+        assert!(address6(Some("fd00::1")).is_ok() && address6(Some("10.0.0.1")).is_err());
+    }
 
     #[test]
     fn both_forms() {

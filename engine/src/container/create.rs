@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
@@ -21,8 +20,9 @@ use crate::mount::{
     DriverConfig, Inherited, MountKind, MountPoint, VolumeOptions, VolumesFrom, Wishes, settle,
 };
 use crate::name::ContainerName;
+use crate::network::NetworkWish;
 use crate::store::record::EndpointWish;
-use crate::store::{Container, Record};
+use crate::store::{Container, Record, replace_json};
 use crate::time::Time;
 use crate::volume::check_options;
 
@@ -38,12 +38,10 @@ pub struct CreateRequest {
     pub config: Config,
     /// How it meets the host.
     pub host: HostConfig,
-    /// `--network-alias`, on a network of the user's.
-    pub network_aliases: Vec<String>,
-    /// `--ip`, on a network of the user's.
-    pub address: Option<Ipv4Addr>,
-    /// `--mac-address`.
-    pub mac_address: Option<String>,
+    /// What is wanted of the network that `host.network_mode` names.
+    pub endpoint: EndpointWish,
+    /// Further networks, in order of attachment.
+    pub networks: Vec<NetworkWish>,
 }
 
 /// A container that was made.
@@ -109,7 +107,7 @@ impl Engine {
             false => None,
         };
         let (record, warnings) = self.describe(request, image)?;
-        let container = self.write(record, request.name.as_ref())?;
+        let container = self.write(record, request)?;
         drop(lock);
         if let Err(error) = self.make_volumes(&container) {
             self.forget(&container, true)?;
@@ -136,6 +134,7 @@ impl Engine {
         let mut config = merge(request.config.clone(), &image.config);
         check(&request.config, &config, &host, &Processors::read(&host))?;
         unfinished(request)?;
+        self.check_networks(&mut host, &request.endpoint, &request.networks)?;
         let warnings = warnings(&host);
         self.complete(&id, &mut config, &mut host)?;
         let mounts = self.mounts(&config, &host)?;
@@ -149,11 +148,7 @@ impl Engine {
             config,
             host,
             mounts,
-            endpoint: EndpointWish {
-                aliases: request.network_aliases.clone(),
-                address: request.address,
-                mac_address: request.mac_address.clone(),
-            },
+            endpoint: request.endpoint.clone(),
         };
         Ok((record, warnings))
     }
@@ -217,13 +212,14 @@ impl Engine {
     }
 
     /// Writes the container's directory aside, takes its name and publishes it.
-    fn write(&self, mut record: Record, name: Option<&ContainerName>) -> Result<Container> {
+    fn write(&self, mut record: Record, request: &CreateRequest) -> Result<Container> {
         let store = self.store();
         let aside = store.make_aside(&record.id)?;
         make(&aside.dir().upper())?;
         make(&aside.dir().work())?;
         self.dress_root(&record, &aside.dir().upper())?;
-        let name = self.take_name(&record.id, name)?;
+        self.write_networks(&record, request, &aside.dir().networks())?;
+        let name = self.take_name(&record.id, request.name.as_ref())?;
         name.as_str().clone_into(&mut record.name);
         let written =
             write_record(&aside.dir().config(), &record).and_then(|()| aside.publish(store));
@@ -239,6 +235,16 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// Writes down the networks where there is more than the one that the record names.
+    fn write_networks(&self, record: &Record, request: &CreateRequest, path: &Path) -> Result<()> {
+        if request.networks.is_empty() {
+            return Ok(());
+        }
+        let mut host = record.host.clone();
+        let all = self.check_networks(&mut host, &request.endpoint, &request.networks)?;
+        replace_json(path, &all)
     }
 
     /// Gives the writable layer's root the owner and mode of the image's: it is the one that is
@@ -339,22 +345,6 @@ fn unfinished(request: &CreateRequest) -> Result<()> {
         .is_some_and(|links| !links.is_empty())
     {
         return missing("links are");
-    }
-    let mode = request.host.network_mode.as_str();
-    if !matches!(mode, "" | "default" | "bridge" | "host" | "none")
-        && !mode.starts_with("container:")
-    {
-        return Err(Error::not_found(format!("network {mode} not found")));
-    }
-    if request.address.is_some() {
-        return Err(Error::invalid(
-            "user specified IP address is supported on user defined networks only",
-        ));
-    }
-    if !request.network_aliases.is_empty() {
-        return Err(Error::invalid(
-            "network-scoped aliases are only supported for user-defined networks",
-        ));
     }
     Ok(())
 }

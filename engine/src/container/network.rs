@@ -7,6 +7,8 @@ use netns::port::{HostPort, Port, PortMap};
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::network::{BRIDGE, HOST, NONE};
+use crate::store::record::EndpointWish;
 use crate::store::{Container, EndpointRecord, NetworkRecord, Status};
 
 /// `NetworkSettings`; fields and their order are Docker's.
@@ -143,6 +145,35 @@ impl From<&EndpointRecord> for EndpointDocument {
     }
 }
 
+impl From<&EndpointWish> for EndpointDocument {
+    /// A place that the container does not have yet.
+    fn from(wish: &EndpointWish) -> Self {
+        let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
+        Self {
+            ipam_config: fixed(wish),
+            links: some(&wish.links),
+            aliases: some(&wish.aliases),
+            ..Self::default()
+        }
+    }
+}
+
+/// The addresses that the user fixed.
+fn fixed(wish: &EndpointWish) -> Option<BTreeMap<String, String>> {
+    let v4 = wish
+        .address
+        .map(|address| ("IPv4Address", address.to_string()));
+    let v6 = wish
+        .address6
+        .map(|address| ("IPv6Address", address.to_string()));
+    let all: BTreeMap<String, String> = [v4, v6]
+        .into_iter()
+        .flatten()
+        .map(|(name, address)| (name.to_owned(), address))
+        .collect();
+    (!all.is_empty()).then_some(all)
+}
+
 impl From<&EndpointDocument> for Mirror {
     fn from(endpoint: &EndpointDocument) -> Self {
         Self {
@@ -176,10 +207,9 @@ pub(crate) fn network_settings(container: &Container, status: Status) -> Result<
     };
     let mut settings = NetworkSettings::default();
     let mode = container.record.host.network_mode.as_str();
-    if let Some(name) = network_name(mode) {
-        settings
-            .networks
-            .insert(name.to_owned(), EndpointDocument::default());
+    for wish in container.networks()? {
+        let document = EndpointDocument::from(&wish.endpoint);
+        settings.networks.insert(wish.network, document);
     }
     let Some(record) = record else {
         return Ok(settings);
@@ -187,15 +217,19 @@ pub(crate) fn network_settings(container: &Container, status: Status) -> Result<
     settings.sandbox_id.clone_from(&record.sandbox_id);
     settings.sandbox_key.clone_from(&record.sandbox_key);
     for endpoint in &record.endpoints {
-        let document = EndpointDocument::from(endpoint);
-        settings.networks.insert(endpoint.network.clone(), document);
+        let place = settings
+            .networks
+            .entry(endpoint.network.clone())
+            .or_default();
+        *place = EndpointDocument {
+            ipam_config: place.ipam_config.take(),
+            ..EndpointDocument::from(endpoint)
+        };
     }
-    if network_name(mode) == Some("bridge")
-        && let Some(endpoint) = settings.networks.get("bridge")
-    {
+    if let Some(endpoint) = settings.networks.get(BRIDGE) {
         settings.mirror = Mirror::from(endpoint);
     }
-    if !matches!(network_name(mode), None | Some("host" | "none")) {
+    if !matches!(network_name(mode), None | Some(HOST | NONE)) {
         settings.ports = ports(container, &record);
     }
     Ok(settings)

@@ -28,6 +28,7 @@ pub(crate) struct Addresses {
 }
 
 /// Writes the container's files; those of `donor`, whose network it joins, are used as they are.
+/// With `embedded` names are looked up by the monitor's own resolver.
 ///
 /// # Errors
 /// When the container's directory cannot be written.
@@ -35,6 +36,7 @@ pub(crate) fn write(
     container: &Container,
     donor: Option<&Container>,
     addresses: &Addresses,
+    embedded: bool,
 ) -> Result<Files> {
     mark(&container.dir.upper().join(".dockerenv"))?;
     if let Some(donor) = donor {
@@ -49,7 +51,7 @@ pub(crate) fn write(
         &files.hostname,
         &hostname_file(&container.record.config.hostname),
     )?;
-    put(&files.resolv_conf, &resolver(container))?;
+    put(&files.resolv_conf, &resolver(container, embedded))?;
     Ok(files)
 }
 
@@ -89,7 +91,8 @@ fn hosts(container: &Container, addresses: &Addresses, of_host: impl Fn() -> Str
     .to_string()
 }
 
-fn resolver(container: &Container) -> String {
+/// The container's resolv.conf; `embedded` names the monitor's resolver and no other.
+pub(super) fn resolver(container: &Container, embedded: bool) -> String {
     let host = &container.record.host;
     let asked = DnsRequest {
         servers: host.dns.clone(),
@@ -102,6 +105,10 @@ fn resolver(container: &Container) -> String {
     }
     if ResolvConf::parse(&text).is_systemd_stub() {
         text = read(SYSTEMD_RESOLV_CONF);
+    }
+    if embedded {
+        let merged = ResolvConf::merged(&ResolvConf::parse(&text), &asked);
+        return merged.embedded().to_string();
     }
     resolv_conf(&text, &asked)
 }

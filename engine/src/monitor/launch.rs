@@ -111,6 +111,7 @@ impl<'a> Launch<'a> {
                 container,
                 self.joined.network_of.as_ref(),
                 &self.wiring.addresses,
+                self.wiring.resolver,
             )
         })?;
         let mut plan = instruments.step(Lane::Monitor, "plan", || self.plan(&files))?;

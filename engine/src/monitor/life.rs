@@ -40,7 +40,7 @@ impl Life {
         let proxy = match wiring.sockets.is_empty() {
             true => None,
             false => Some(
-                Proxy::new(wiring.sockets, &wiring.addresses.own)
+                Proxy::new(wiring.sockets, &wiring.targets)
                     .map_err(|error| Error::system("cannot serve the published ports", error))?,
             ),
         };

@@ -4,6 +4,7 @@
 //! root/containers/<id>/config.json   Record: written once
 //! root/containers/<id>/name          its present name, after a rename only
 //! root/containers/<id>/state.json    State: replaced by temporary + rename
+//! root/containers/<id>/networks.json [NetworkWish]: likewise; absent until it differs
 //! root/names/<name>                  symlink → id; counts while that container has that name
 //! root/aside/<id>                    a container being made (locked) or half made
 //! root/aside/<id>.gone               a container being removed
@@ -156,6 +157,11 @@ impl ContainerDir {
     /// `/etc/resolv.conf` of the container.
     pub fn resolv_conf(&self) -> PathBuf {
         self.0.join("resolv.conf")
+    }
+
+    /// The networks it is to be on, once they differ from what it was made with.
+    pub fn networks(&self) -> PathBuf {
+        self.0.join("networks.json")
     }
 
     /// The log.

@@ -51,8 +51,14 @@ pub struct EndpointWish {
     pub aliases: Vec<String>,
     /// `--ip`.
     pub address: Option<std::net::Ipv4Addr>,
+    /// `--ip6`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address6: Option<std::net::Ipv6Addr>,
     /// `--mac-address`.
     pub mac_address: Option<String>,
+    /// `name:alias`: names that only this container knows others by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
 }
 
 impl Record {

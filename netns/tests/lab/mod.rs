@@ -148,7 +148,7 @@ impl Engine {
         links: &[netns::firewall::LinkRule],
     ) -> Result<Container, netns::NetError> {
         let mut host = self.host();
-        let network = host.default_network("0", &self.bridge)?.network;
+        let network = host.default_network("0", &self.bridge, &Vec::new)?.network;
         let publish: Vec<Publish> = publish
             .iter()
             .flat_map(|spec| parse_publish(spec).unwrap())
@@ -166,6 +166,9 @@ impl Engine {
             publish_all: false,
             links,
             default_route: true,
+            sandbox: netns::Sandbox::New {
+                ipv6: network.v6().is_some(),
+            },
             alive: &|_| true,
         };
         let mut prepared = netns::prepare(&mut host, &attach)?;

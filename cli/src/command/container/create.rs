@@ -128,9 +128,8 @@ pub(super) fn request(wanted: Wanted) -> Result<CreateRequest> {
         },
         config: wanted.config,
         host: wanted.host,
-        network_aliases: wanted.network_aliases,
-        address: wanted.address,
-        mac_address: wanted.mac_address,
+        endpoint: wanted.endpoint,
+        networks: wanted.networks,
     })
 }
 

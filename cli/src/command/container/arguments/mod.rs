@@ -1,10 +1,11 @@
 //! The flags of `run` and `create`, and the request they make.
 
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use engine::config::{Config, HostConfig};
+use engine::network::NetworkWish;
+use engine::store::record::EndpointWish;
 
 use crate::error::{Failure, REFUSED, Result};
 
@@ -69,12 +70,10 @@ pub(crate) struct Wanted {
     pub(crate) config: Config,
     /// How it meets the host.
     pub(crate) host: HostConfig,
-    /// Further names on the network.
-    pub(crate) network_aliases: Vec<String>,
-    /// `--ip`.
-    pub(crate) address: Option<Ipv4Addr>,
-    /// `--mac-address`.
-    pub(crate) mac_address: Option<String>,
+    /// What is wanted of its network.
+    pub(crate) endpoint: EndpointWish,
+    /// Further networks.
+    pub(crate) networks: Vec<NetworkWish>,
 }
 
 impl ContainerArgs {
@@ -109,9 +108,8 @@ impl ContainerArgs {
             name: self.process.name.clone().filter(|name| !name.is_empty()),
             config,
             host,
-            network_aliases: network.aliases,
-            address: network.address,
-            mac_address: network.mac,
+            endpoint: network.endpoint,
+            networks: network.further,
         })
     }
 

@@ -1,9 +1,9 @@
 //! Flags about networks, names and ports.
 
-use std::net::Ipv4Addr;
-
 use clap::Args;
 use engine::config::{Config, Empty, HostConfig, PortBinding};
+use engine::network::NetworkWish;
+use engine::store::record::EndpointWish;
 use netns::port;
 
 use super::{refuse_given, some};
@@ -60,9 +60,8 @@ pub(crate) struct NetworkArgs {
 
 /// What the flags say that has no place in the host's part.
 pub(super) struct Wanted {
-    pub(super) aliases: Vec<String>,
-    pub(super) address: Option<Ipv4Addr>,
-    pub(super) mac: Option<String>,
+    pub(super) endpoint: EndpointWish,
+    pub(super) further: Vec<NetworkWish>,
 }
 
 impl NetworkArgs {
@@ -75,34 +74,45 @@ impl NetworkArgs {
         host.links = some(&self.link);
         host.publish_all_ports = self.publish_all;
         self.ports(config, host)?;
-        let attachment = self.network.last().cloned().unwrap_or_default();
-        if !attachment.name.is_empty() {
-            attachment.name.clone_into(&mut host.network_mode);
+        let mut networks = self.network.iter().map(|one| self.wish(one));
+        let first = match networks.next() {
+            Some(first) => first?,
+            None => self.wish(&Attachment::default())?,
+        };
+        if !first.network.is_empty() {
+            first.network.clone_into(&mut host.network_mode);
         }
-        let mac = self
-            .mac_address
-            .clone()
-            .or_else(|| Some(attachment.mac).filter(|mac| !mac.is_empty()));
+        Ok(Wanted {
+            endpoint: first.endpoint,
+            further: networks.collect::<Result<_>>()?,
+        })
+    }
+
+    /// What one `--network` asks for; plain flags speak of the first.
+    fn wish(&self, network: &Attachment) -> Result<NetworkWish> {
+        let first = self.network.first().is_none_or(|first| first == network);
+        let or = |own: &str, flag: &Option<String>| match own {
+            "" if first => flag.clone(),
+            "" => None,
+            own => Some(own.to_owned()),
+        };
+        let mac = or(&network.mac, &self.mac_address);
         if let Some(mac) = mac.as_deref().filter(|mac| !host::is_mac(mac)) {
             return Err(Failure::said(format!("{mac} is not a valid mac address")));
         }
-        let ip = self
-            .ip
-            .clone()
-            .or_else(|| Some(attachment.ip).filter(|ip| !ip.is_empty()));
-        let address = match ip {
-            Some(ip) => Some(
-                ip.parse()
-                    .map_err(|_| Failure::said(format!("invalid IPv4 address: {ip}")))?,
-            ),
-            None => None,
-        };
-        let mut aliases = attachment.aliases;
-        aliases.extend_from_slice(&self.network_alias);
-        Ok(Wanted {
-            aliases,
-            address,
-            mac,
+        let mut aliases = network.aliases.clone();
+        if first {
+            aliases.extend_from_slice(&self.network_alias);
+        }
+        Ok(NetworkWish {
+            network: network.name.clone(),
+            endpoint: EndpointWish {
+                aliases,
+                address: network::address4(or(&network.ip, &self.ip).as_deref())?,
+                address6: network::address6(or(&network.ip6, &self.ip6).as_deref())?,
+                mac_address: mac,
+                links: Vec::new(),
+            },
         })
     }
 
@@ -132,22 +142,10 @@ impl NetworkArgs {
 
     /// Refuses what rbox does not have.
     pub(super) fn refuse(&self) -> Result<()> {
-        refuse_given(&[
-            (
-                self.ip6.is_some(),
-                "ip6",
-                "containers get IPv4 addresses only",
-            ),
-            (
-                !self.link_local_ip.is_empty(),
-                "link-local-ip",
-                "containers get one address per network",
-            ),
-            (
-                self.network.len() > 1,
-                "network more than once",
-                "a container is made on one network; connect the others after",
-            ),
-        ])
+        refuse_given(&[(
+            !self.link_local_ip.is_empty(),
+            "link-local-ip",
+            "containers get one address per network",
+        )])
     }
 }

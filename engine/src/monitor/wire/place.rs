@@ -1,0 +1,130 @@
+//! The networks that a container is to be on, as they are now.
+
+use ipnet::IpNet;
+use netns::DefaultBridge;
+use netns::network::{BridgeOptions, Network};
+
+use super::failed;
+use crate::Engine;
+use crate::error::{Error, Result};
+use crate::network::{BRIDGE, NetworkWish, unmade};
+use crate::store::Container;
+
+/// A network that a container is to be on.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// What is wanted of it.
+    pub(crate) wish: NetworkWish,
+    /// The network.
+    pub(crate) network: Network,
+    /// It is a user's network.
+    pub(crate) user: bool,
+    /// What the user should know.
+    pub(crate) warning: Option<String>,
+}
+
+impl Place {
+    /// Looks up all networks of a container.
+    ///
+    /// # Errors
+    /// `network nope not found`.
+    pub(crate) fn look_up(
+        engine: &Engine,
+        container: &Container,
+        host: &mut netns::Host,
+    ) -> Result<Vec<Self>> {
+        let wishes = container.networks()?;
+        let mut places = Vec::with_capacity(wishes.len());
+        for wish in wishes {
+            places.push(Self::of(engine, container, wish, host)?);
+        }
+        Ok(places)
+    }
+
+    /// Looks up one network.
+    ///
+    /// # Errors
+    /// As [`Place::look_up`].
+    pub(crate) fn of(
+        engine: &Engine,
+        container: &Container,
+        wish: NetworkWish,
+        host: &mut netns::Host,
+    ) -> Result<Self> {
+        if wish.network == BRIDGE {
+            return Self::on_default(engine, container, wish, host);
+        }
+        let found = engine.store().user_network(&wish.network)?;
+        let found = found.ok_or_else(|| {
+            Error::not_found(format!("network {} not found", wish.network)).hint(format!(
+                "make it again with 'rbox network create {}', or 'rbox network disconnect {} {}'",
+                wish.network, wish.network, container.name
+            ))
+        })?;
+        let network = found.wired().map_err(|error| unmade(&error))?;
+        Ok(Self {
+            wish,
+            network,
+            user: true,
+            warning: None,
+        })
+    }
+
+    fn on_default(
+        engine: &Engine,
+        container: &Container,
+        wish: NetworkWish,
+        host: &mut netns::Host,
+    ) -> Result<Self> {
+        let options = engine.options();
+        let wanted = DefaultBridge {
+            options: BridgeOptions {
+                icc: options.inter_container,
+                ..DefaultBridge::on(&options.bridge).options
+            },
+            subnet: options.subnet.map(IpNet::V4),
+            subnet6: None,
+        };
+        let id = engine.network_id(BRIDGE)?;
+        let chosen = host
+            .default_network(&id, &wanted, &|| engine.taken_subnets())
+            .map_err(|error| failed(&error, container))?;
+        let network = chosen.network;
+        let warning = chosen
+            .passed_over
+            .map(|(subnet, by)| passed_over(&options.bridge, &subnet, &by, &network));
+        Ok(Self {
+            wish,
+            network,
+            user: false,
+            warning,
+        })
+    }
+}
+
+/// Which of these networks leads outside: the first that may, else the first. Published ports are
+/// reached by it.
+pub(crate) fn gateway(places: &[Place]) -> Option<usize> {
+    places
+        .iter()
+        .position(|place| !place.network.internal)
+        .or((!places.is_empty()).then_some(0))
+}
+
+/// Says which subnet the bridge did not get, what has it, and how to choose.
+fn passed_over(
+    bridge: &str,
+    subnet: &IpNet,
+    by: &netns::network::Occupied,
+    network: &Network,
+) -> String {
+    let got: Vec<String> = network
+        .pools
+        .iter()
+        .map(|pool| pool.subnet.to_string())
+        .collect();
+    format!(
+        "WARNING: {subnet} is taken by {by}: bridge {bridge} uses {} instead (choose with --bridge-subnet)",
+        got.join(", ")
+    )
+}

@@ -1,0 +1,62 @@
+//! Which networks a container is to be on: said once when it is made, changed by `connect` and
+//! `disconnect`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{BRIDGE, HOST, NONE};
+use crate::error::Result;
+use crate::monitor::join::Mode;
+use crate::store::record::EndpointWish;
+use crate::store::{Container, read_json};
+
+/// One network that a container is to be on, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkWish {
+    /// The network's name.
+    pub network: String,
+    /// What is wanted of the place on it.
+    #[serde(flatten)]
+    pub endpoint: EndpointWish,
+}
+
+impl NetworkWish {
+    /// A place on a network without further wishes.
+    pub fn on(network: impl Into<String>) -> Self {
+        Self {
+            network: network.into(),
+            endpoint: EndpointWish::default(),
+        }
+    }
+}
+
+impl Container {
+    /// The networks it is to be on, in order of attachment; none where it shares another's.
+    ///
+    /// # Errors
+    /// When the document of later wishes is there and cannot be read.
+    pub fn networks(&self) -> Result<Vec<NetworkWish>> {
+        let name = match Mode::of(&self.record.host) {
+            Mode::Container(_) => return Ok(Vec::new()),
+            Mode::Host => HOST,
+            Mode::None => NONE,
+            // only what is made on a network with a bridge may change it
+            Mode::Bridge(name) => {
+                if let Some(changed) = read_json(&self.dir.networks())? {
+                    return Ok(changed);
+                }
+                name
+            }
+        };
+        Ok(vec![NetworkWish {
+            network: name.to_owned(),
+            endpoint: self.record.endpoint.clone(),
+        }])
+    }
+
+    /// It is to be on the default network and nowhere else.
+    pub(crate) fn is_plain(&self) -> Result<bool> {
+        let wishes = self.networks()?;
+        Ok(matches!(wishes.as_slice(), [only] if only.network == BRIDGE))
+    }
+}
