@@ -129,6 +129,7 @@ impl ImageStore {
             layers: vec![layer.id],
             size: layer.size,
             sizes: vec![layer.size],
+            parent: None,
         };
         let names: Vec<Reference> = name.cloned().into_iter().collect();
         let (id, _) = self.put_named(&text, &record, &names)?;

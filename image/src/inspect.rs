@@ -7,7 +7,7 @@ use sys::fs::Timestamp;
 use crate::config::RunConfig;
 use crate::digest::ImageId;
 use crate::reference::Reference;
-use crate::store::{Image, ImageStore, Result};
+use crate::store::{Image, ImageError, ImageStore, Result};
 
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
@@ -80,7 +80,7 @@ pub struct Metadata {
 /// One line of an image's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryEntry {
-    /// The image, for the newest line; older ones are `<missing>`.
+    /// The image that ends here: the newest line's, then those it was committed on; else `<missing>`.
     pub image: Option<ImageId>,
     /// RFC 3339; `None` where the image does not say.
     pub created: Option<String>,
@@ -90,7 +90,7 @@ pub struct HistoryEntry {
     pub size: u64,
     /// The message.
     pub comment: String,
-    /// The image's names, for the newest line.
+    /// That image's names.
     pub tags: Vec<Reference>,
 }
 
@@ -101,6 +101,7 @@ impl ImageStore {
     /// Those of finding and reading it.
     pub fn inspect(&self, name: &str) -> Result<ImageInspect> {
         let image = self.resolve(name)?;
+        let parent = self.record(image.id)?.parent;
         let tags = self.tags()?.into_iter();
         let tags: Vec<_> = tags.filter(|tag| tag.image == image.id).collect();
         let last = tags.iter().map(|tag| tag.tagged).max();
@@ -117,7 +118,7 @@ impl ImageStore {
             id: id.to_string(),
             repo_tags: tags.iter().map(|tag| tag.reference.familiar()).collect(),
             repo_digests: Vec::new(),
-            parent: String::new(),
+            parent: parent.map(|id| id.to_string()).unwrap_or_default(),
             comment: config.comment,
             created: config.created.unwrap_or_else(|| NEVER.to_owned()),
             container: config.container,
@@ -181,13 +182,21 @@ impl ImageStore {
             tags: Vec::new(),
         }));
         entries.reverse();
-        if let Some(newest) = entries.first_mut() {
-            newest.image = Some(image.id);
-            let tags = self.tags()?.into_iter();
-            newest.tags = tags
-                .filter(|tag| tag.image == image.id)
-                .map(|tag| tag.reference)
-                .collect();
+        let tags = self.tags()?;
+        let mut next = Some(image.id);
+        for entry in &mut entries {
+            let Some(id) = next else {
+                break;
+            };
+            entry.image = Some(id);
+            let own = tags.iter().filter(|tag| tag.image == id);
+            entry.tags = own.map(|tag| tag.reference.clone()).collect();
+            // Below the image that a commit stood on its own history goes on.
+            next = match self.record(id) {
+                Ok(record) => record.parent,
+                Err(ImageError::NotFound(_)) => None,
+                Err(error) => return Err(error),
+            };
         }
         Ok(entries)
     }

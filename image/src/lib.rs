@@ -3,6 +3,7 @@
 //! Nothing here prints, and nothing here knows who runs an image.
 
 pub mod change;
+pub mod commit;
 pub mod config;
 pub mod digest;
 pub mod import;
@@ -17,6 +18,7 @@ pub mod store;
 pub mod tags;
 mod words;
 
+pub use commit::{Base, CommitRequest};
 pub use digest::{Digest, ImageId};
 pub use import::ImportRequest;
 pub use load::Loaded;

@@ -185,6 +185,7 @@ impl ImageStore {
             layers: layers.iter().map(|layer| layer.id).collect(),
             size: sizes.iter().sum(),
             sizes,
+            parent: None,
         };
         let (id, before) = self.put_named(&image.config, &record, &image.names)?;
         let mut loaded: Vec<Loaded> = image

@@ -51,8 +51,35 @@ impl ImageStore {
     /// [`ImageError::NotFound`].
     pub fn remove(&self, name: &str, force: bool, users: &[ImageUser]) -> Result<Vec<Removed>> {
         let _lock = self.lock()?;
+        let (mut removed, parent) = self.remove_one(name, force, users)?;
+        self.remove_parents(parent, users, &mut removed)?;
+        Ok(removed)
+    }
+
+    /// The same, but the images that it was committed on stay (`--no-prune`).
+    ///
+    /// # Errors
+    /// As [`ImageStore::remove`].
+    pub fn remove_alone(
+        &self,
+        name: &str,
+        force: bool,
+        users: &[ImageUser],
+    ) -> Result<Vec<Removed>> {
+        let _lock = self.lock()?;
+        Ok(self.remove_one(name, force, users)?.0)
+    }
+
+    /// What was removed, and the image that it was committed on where it is gone itself.
+    fn remove_one(
+        &self,
+        name: &str,
+        force: bool,
+        users: &[ImageUser],
+    ) -> Result<(Vec<Removed>, Option<ImageId>)> {
         let image = self.resolve_to_remove(name)?;
         let tags = self.names_of(image.id)?;
+        let all_users = users;
         let users: Vec<&ImageUser> = users.iter().filter(|user| user.image == image.id).collect();
         let mut removed = Vec::new();
         if !names_id(name, image.id) {
@@ -71,11 +98,11 @@ impl ImageStore {
             self.remove_tag(&reference)?;
             removed.push(Removed::Untagged(reference));
             if tags.len() > 1 {
-                return Ok(removed);
+                return Ok((removed, None));
             }
             // What is in use only loses its name.
-            if self.conflict(&image, &[], &users, force).is_some() {
-                return Ok(removed);
+            if self.conflict(&image, &[], &users, force)?.is_some() {
+                return Ok((removed, None));
             }
         } else {
             let one_repository = tags.iter().all(|tag| tag.same_repository(&tags[0]));
@@ -84,7 +111,7 @@ impl ImageStore {
             } else {
                 &tags[..]
             };
-            if let Some(conflict) = self.conflict(&image, counted, &users, force) {
+            if let Some(conflict) = self.conflict(&image, counted, &users, force)? {
                 return Err(conflict);
             }
         }
@@ -92,10 +119,48 @@ impl ImageStore {
             self.remove_tag(&tag)?;
             removed.push(Removed::Untagged(tag));
         }
+        let parent = self.record(image.id).ok().and_then(|record| record.parent);
         self.take_away(image.id)?;
         removed.push(Removed::Image(image.id));
-        removed.extend(self.remove_layers(&image, &users)?);
-        Ok(removed)
+        removed.extend(self.remove_layers(&image, all_users)?);
+        Ok((removed, parent))
+    }
+
+    /// Removes the images that one which is gone was committed on, as long as they have neither a
+    /// name nor another use.
+    fn remove_parents(
+        &self,
+        mut next: Option<ImageId>,
+        users: &[ImageUser],
+        removed: &mut Vec<Removed>,
+    ) -> Result<()> {
+        while let Some(id) = next {
+            let in_use = users.iter().any(|user| user.image == id);
+            if in_use || !self.names_of(id)?.is_empty() || self.has_children(id)? {
+                return Ok(());
+            }
+            // A parent that cannot be read is left to `check`.
+            let (Ok(image), Ok(record)) = (self.get(id), self.record(id)) else {
+                return Ok(());
+            };
+            self.take_away(id)?;
+            removed.push(Removed::Image(id));
+            removed.extend(self.remove_layers(&image, users)?);
+            next = record.parent;
+        }
+        Ok(())
+    }
+
+    /// Whether some image was committed on this one.
+    fn has_children(&self, id: ImageId) -> Result<bool> {
+        for other in self.ids()? {
+            // One that is damaged says nothing, and must not keep others from being removed.
+            let parent = self.record(other).ok().and_then(|record| record.parent);
+            if parent == Some(id) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// All layers that some image stands on.
@@ -159,13 +224,17 @@ impl ImageStore {
         tags: &[Reference],
         users: &[&ImageUser],
         force: bool,
-    ) -> Option<ImageError> {
+    ) -> Result<Option<ImageError>> {
         let error = |how: &str, why: String| {
             let id = image.id.short();
-            Some(ImageError::Conflict(format!(
+            Ok(Some(ImageError::Conflict(format!(
                 "unable to delete {id} ({how}) - {why}"
-            )))
+            ))))
         };
+        if self.has_children(image.id)? {
+            let why = "image has dependent child images".to_owned();
+            return error("cannot be forced", why);
+        }
         if let Some(user) = users.iter().find(|user| user.running) {
             let container = short(&user.container);
             return error(
@@ -174,7 +243,7 @@ impl ImageStore {
             );
         }
         if force {
-            return None;
+            return Ok(None);
         }
         if !tags.is_empty() {
             return error(
@@ -182,7 +251,9 @@ impl ImageStore {
                 "image is referenced in multiple repositories".to_owned(),
             );
         }
-        let user = users.first()?;
+        let Some(user) = users.first() else {
+            return Ok(None);
+        };
         let container = short(&user.container);
         error(
             "must be forced",
@@ -191,7 +262,7 @@ impl ImageStore {
     }
 
     /// Removes the layers of an image that is gone, top first, down to the first that is used.
-    fn remove_layers(&self, image: &Image, users: &[&ImageUser]) -> Result<Vec<Removed>> {
+    fn remove_layers(&self, image: &Image, users: &[ImageUser]) -> Result<Vec<Removed>> {
         // Where another image cannot be read nobody knows what it stands on: all layers stay.
         let Ok(mut used) = self.used_layers() else {
             return Ok(Vec::new());

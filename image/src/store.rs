@@ -60,6 +60,9 @@ pub(crate) struct Record {
     pub(crate) size: u64,
     /// Bytes of each layer's files, bottom first.
     pub(crate) sizes: Vec<u64>,
+    /// The image that this one was committed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<ImageId>,
 }
 
 /// One line of a list of images.
@@ -388,6 +391,7 @@ pub(crate) mod tests {
             layers: Vec::new(),
             size: 0,
             sizes: Vec::new(),
+            parent: None,
         };
         store.put(text.as_bytes(), &record).unwrap()
     }

@@ -6,7 +6,7 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use overlayfs::copy::copy_tree;
-use overlayfs::diff::{changes, export_layer, export_stack, export_tree};
+use overlayfs::diff::{MountPoints, changes, export_layer, export_stack, export_tree};
 use overlayfs::stack::Stack;
 use overlayfs::store::Expected;
 use overlayfs::tar::Kind;
@@ -67,7 +67,7 @@ fn privileged_a_changed_tree_becomes_a_layer_that_makes_it_again() {
         let upper_dir = Dir::open(&upper).unwrap();
         let below = stage.store.stack(&[lower.id]).unwrap();
 
-        let shown = changes(&upper_dir, &below).unwrap();
+        let shown = changes(&upper_dir, &below, &MountPoints::none()).unwrap();
         let shown: Vec<String> = shown.iter().map(ToString::to_string).collect();
         let sockets = if merged.join("sock").exists() {
             "A /sock"
@@ -102,8 +102,9 @@ fn privileged_a_changed_tree_becomes_a_layer_that_makes_it_again() {
             .collect();
         assert_eq!(shown, expected);
 
-        let layer = export_layer(&upper_dir, &below, Vec::new()).unwrap();
-        assert!(layer == export_layer(&upper_dir, &below, Vec::new()).unwrap());
+        let none = MountPoints::none();
+        let layer = export_layer(&upper_dir, &below, &none, Vec::new()).unwrap();
+        assert!(layer == export_layer(&upper_dir, &below, &none, Vec::new()).unwrap());
         let new = stage.unpack(&layer, std::slice::from_ref(&lower));
         let again = stack(&[&stage.store.tree(new.id), &stage.store.tree(lower.id)]);
         let before = stack(&[&upper, &stage.store.tree(lower.id)]);
@@ -163,6 +164,56 @@ fn privileged_a_tree_is_exported_and_copied_as_it_is() {
     let copy = Dir::open(place.path().join("copy")).unwrap();
     copy_tree(&root, &copy).unwrap();
     same_pictures(&original, &picture(&place.path().join("copy")));
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_what_was_made_to_be_mounted_on_is_no_change() {
+    let place = tempfile::tempdir().unwrap();
+    let script =
+        "mkdir -p lower/etc upper/etc/deep upper/dev/pts upper/data; echo own > lower/etc/own
+        : > lower/etc/given; : > upper/etc/given; chmod 755 upper/etc/given
+        : > upper/etc/hosts; : > upper/.env; : > upper/dev/console";
+    shell(place.path(), script);
+    let lower = stack(&[&place.path().join("lower")]);
+    let upper = Dir::open(place.path().join("upper")).unwrap();
+    let mounts = [
+        "/dev",
+        "/dev/pts",
+        "dev/console",
+        "/etc/hosts",
+        "/etc/given",
+        "/.env",
+    ];
+    let mounts = MountPoints::new(mounts);
+    let shown = || -> Vec<String> {
+        let all = changes(&upper, &lower, &mounts).unwrap();
+        all.iter().map(ToString::to_string).collect()
+    };
+    let members = || {
+        let archive = export_layer(&upper, &lower, &mounts, Vec::new()).unwrap();
+        let mut reader = overlayfs::tar::Reader::new(&archive[..]);
+        let mut names = Vec::new();
+        while let Some(member) = reader.next().unwrap() {
+            names.push(String::from_utf8(member.path).unwrap());
+        }
+        names
+    };
+    // What the layers below have has a content that counts; so has what was written into.
+    assert_eq!(
+        shown(),
+        ["A /data", "C /etc", "A /etc/deep", "C /etc/given"]
+    );
+    assert_eq!(members(), ["data/", "etc/", "etc/deep/", "etc/given"]);
+    shell(
+        place.path(),
+        "echo 1 > upper/etc/hosts; echo 1 > upper/dev/console",
+    );
+    let all = shown();
+    for line in ["A /dev", "A /dev/console", "A /etc/hosts"] {
+        assert!(all.contains(&line.to_owned()), "{line} in {all:?}");
+    }
+    assert!(!all.contains(&"A /dev/pts".to_owned()), "{all:?}");
 }
 
 /// A few random members; later ones may replace, link to or lie beneath earlier ones.

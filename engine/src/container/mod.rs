@@ -2,9 +2,11 @@
 
 pub mod attach;
 mod check;
+pub mod commit;
 mod complete;
 pub(crate) mod control;
 pub mod create;
+pub mod diff;
 pub mod exec;
 pub mod inspect;
 pub mod kill;

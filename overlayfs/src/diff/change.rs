@@ -1,5 +1,6 @@
 //! What a writable layer changed: `diff`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -40,16 +41,66 @@ impl fmt::Display for Change {
     }
 }
 
+/// Names in a writable layer that were made to be mounted on and not by who wrote in it.
+///
+/// Such a name is no change as long as it is new and empty: a file without content, a directory
+/// with nothing in it but others of these.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MountPoints(BTreeSet<PathBuf>);
+
+impl MountPoints {
+    /// None: whatever is in the layer counts.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// These; a leading `/` makes no difference.
+    pub fn new<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Self {
+        let bare = |path: P| {
+            let path = path.as_ref();
+            path.strip_prefix("/").unwrap_or(path).to_owned()
+        };
+        Self(paths.into_iter().map(bare).collect())
+    }
+
+    /// Whether a new name of the layer is one of these and has nothing in it.
+    pub(super) fn hide(&self, dir: &Dir, path: &Path, stat: &Stat) -> sys::Result<bool> {
+        if !self.0.contains(path) {
+            return Ok(false);
+        }
+        match stat.kind {
+            Kind::File => Ok(stat.size == 0),
+            Kind::Directory => {
+                let inside = dir.enter(path.file_name().unwrap_or_default(), Follow::Never)?;
+                for entry in inside.entries()? {
+                    let here = path.join(&entry.name);
+                    let stat = inside.find(&entry.name)?;
+                    if let Some(stat) = stat
+                        && !self.hide(&inside, &here, &stat)?
+                    {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            Kind::Symlink | Kind::CharDevice | Kind::BlockDevice | Kind::Fifo | Kind::Socket => {
+                Ok(false)
+            }
+        }
+    }
+}
+
 /// Compares a writable layer with the layers below it; sorted by path.
 ///
 /// A file that was opened for writing and left as it was is no change, nor is a directory in which
-/// nothing changed.
+/// nothing changed, nor what was only made to be mounted on.
 ///
 /// # Errors
 /// Those of looking.
-pub fn changes(upper: &Dir, lower: &Stack) -> sys::Result<Vec<Change>> {
+pub fn changes(upper: &Dir, lower: &Stack, mounts: &MountPoints) -> sys::Result<Vec<Change>> {
     let mut walk = Walk {
         upper,
+        mounts,
         changes: Vec::new(),
     };
     walk.directory(Path::new(""), Some(lower.root()?))?;
@@ -59,6 +110,7 @@ pub fn changes(upper: &Dir, lower: &Stack) -> sys::Result<Vec<Change>> {
 
 struct Walk<'a> {
     upper: &'a Dir,
+    mounts: &'a MountPoints,
     changes: Vec<Change>,
 }
 
@@ -110,6 +162,9 @@ impl Walk<'_> {
     ) -> sys::Result<()> {
         let name = Path::new(path.file_name().unwrap_or_default());
         let Some((parent, old)) = below else {
+            if self.mounts.hide(upper, path, stat)? {
+                return Ok(());
+            }
             self.add(path, ChangeKind::Added);
             if stat.kind == Kind::Directory {
                 self.directory(path, None)?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use sys::SysError;
 use sys::fs::{self, Dir, Follow, Stat};
 
-use super::change::same;
+use super::change::{MountPoints, same};
 use crate::copy::is_overlay_mark;
 use crate::stack::{Merged, Stack, is_opaque};
 use crate::tar::{Kind, Member, Writer};
@@ -30,14 +30,20 @@ pub enum ExportError {
 type Result<T> = std::result::Result<T, ExportError>;
 
 /// Writes the layer that a writable directory makes above some layers: what is new or different,
-/// and `.wh.` names for what is gone.
+/// and `.wh.` names for what is gone. What was only made to be mounted on is left out.
 ///
 /// # Errors
 /// [`ExportError`]; the output is then cut off.
-pub fn export_layer<W: Write>(upper: &Dir, lower: &Stack, output: W) -> Result<W> {
+pub fn export_layer<W: Write>(
+    upper: &Dir,
+    lower: &Stack,
+    mounts: &MountPoints,
+    output: W,
+) -> Result<W> {
     let mut export = Export::new(output);
     let mut layer = LayerWalk {
         upper,
+        mounts,
         export: &mut export,
     };
     layer.directory(Path::new(""), Some(lower.root()?), &mut Vec::new())?;
@@ -102,6 +108,7 @@ fn merged<W: Write>(export: &mut Export<W>, directory: &Merged, path: &Path) -> 
 
 struct LayerWalk<'a, W: Write> {
     upper: &'a Dir,
+    mounts: &'a MountPoints,
     export: &'a mut Export<W>,
 }
 
@@ -139,6 +146,9 @@ impl<W: Write> LayerWalk<'_, W> {
                     self.pay(owed)?;
                     self.export.whiteout(&here)?;
                 }
+                continue;
+            }
+            if below.is_none() && self.mounts.hide(&upper, &here, &stat)? {
                 continue;
             }
             let unchanged = match &below {
@@ -225,7 +235,10 @@ impl<W: Write> Export<W> {
         }
         let mut waiting = vec![PathBuf::new()];
         while let Some(path) = waiting.pop() {
-            let dir = root.enter(&path, Follow::Never)?;
+            let dir = match root.enter(&path, Follow::Never) {
+                Err(error) if is_gone(&error) && path != Path::new("") => continue,
+                other => other?,
+            };
             let mut below = Vec::new();
             for entry in dir.entries()? {
                 let here = path.join(&entry.name);
@@ -242,9 +255,19 @@ impl<W: Write> Export<W> {
         Ok(())
     }
 
+    /// Writes one name of a directory; what has gone since it was listed is left out, as if it had
+    /// gone before.
     fn name(&mut self, dir: &Dir, path: &Path, stat: &Stat) -> Result<()> {
         let name = Path::new(path.file_name().unwrap_or_default());
-        self.renamed(dir, name, path, stat)
+        match self.renamed(dir, name, path, stat) {
+            Err(ExportError::Tree(error)) if error.errno() == fs::errno::ENOENT => {
+                if stat.links > 1 {
+                    self.names.remove(&stat.inode);
+                }
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Writes one name of a directory under another name. Sockets are left out.
@@ -286,6 +309,14 @@ impl<W: Write> Export<W> {
             _ => Ok(self.writer.append_bare(&member)?),
         }
     }
+}
+
+/// A directory that was listed is none any more: somebody works in the tree.
+fn is_gone(error: &SysError) -> bool {
+    matches!(
+        error.errno(),
+        fs::errno::ENOENT | fs::errno::ENOTDIR | fs::errno::ELOOP
+    )
 }
 
 fn describe(path: &Path, stat: &Stat, kind: Kind) -> Member {

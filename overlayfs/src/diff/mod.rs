@@ -3,6 +3,8 @@
 
 mod change;
 mod export;
+mod piped;
 
-pub use change::{Change, ChangeKind, changes};
+pub use change::{Change, ChangeKind, MountPoints, changes};
 pub use export::{ExportError, export_layer, export_name, export_stack, export_tree};
+pub use piped::{Piped, piped};

@@ -4,10 +4,13 @@ use crate::app::Entry;
 
 pub(crate) mod arguments;
 pub(crate) mod attach;
+pub(crate) mod commit;
 pub(crate) mod create;
+pub(crate) mod diff;
 mod each;
 pub(crate) mod exec;
 pub(crate) mod explain;
+pub(crate) mod export;
 pub(crate) mod inspect;
 pub(crate) mod kill;
 pub(crate) mod logs;
@@ -29,9 +32,12 @@ pub(crate) mod wait;
 /// The verbs of the noun.
 pub(crate) static ENTRIES: &[Entry] = &[
     Entry::new("attach", &attach::LEAF),
+    Entry::new("commit", &commit::LEAF),
     Entry::new("create", &create::LEAF),
+    Entry::new("diff", &diff::LEAF),
     Entry::new("inspect", &inspect::LEAF),
     Entry::new("exec", &exec::LEAF),
+    Entry::new("export", &export::LEAF),
     Entry::new("kill", &kill::LEAF),
     Entry::new("logs", &logs::LEAF),
     Entry::new("ls", &ps::LEAF).or(&["list", "ps"]),

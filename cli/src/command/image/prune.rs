@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use clap::Args;
 use image::remove::{ImageUser, Removed};
-use image::store::ImageStore;
+use image::store::{ImageError, ImageStore};
 use jiff::Timestamp;
 
 use crate::app::{Count, Leaf, Verb};
@@ -77,7 +77,12 @@ pub(crate) fn unused(
         if !goes {
             continue;
         }
-        for removed in images.remove(&image.id.to_string(), true, users)? {
+        let removed = match images.remove(&image.id.to_string(), true, users) {
+            // others were committed on it, or it went with the last that was
+            Err(ImageError::Conflict(_) | ImageError::NotFound(_)) => continue,
+            other => other?,
+        };
+        for removed in removed {
             deleted.push(match removed {
                 Removed::Untagged(name) => format!("untagged: {}", name.familiar()),
                 Removed::Image(id) => format!("deleted: {id}"),

@@ -42,7 +42,11 @@ impl Verb for RmiArgs {
         let users = users(&engine)?;
         let mut failed = false;
         for name in &plain {
-            match images.remove(name, self.force, &users) {
+            let removed = match self.no_prune {
+                true => images.remove_alone(name, self.force, &users),
+                false => images.remove(name, self.force, &users),
+            };
+            match removed {
                 Ok(removed) => {
                     let mut out = io::stdout().lock();
                     for line in removed {

@@ -38,7 +38,9 @@ impl Verb for SaveArgs {
         refuse_platform(self.platform.as_deref())?;
         let images = context.images()?;
         match self.output.as_deref().filter(|output| !output.is_empty()) {
-            Some(output) => whole(output, |archive| Ok(images.save(&plain, archive)?)),
+            Some(output) => whole("failed to save image", output, |archive| {
+                Ok(images.save(&plain, archive)?)
+            }),
             None if sys::pty::is_terminal(io::stdout()) => Err(Failure::said(
                 "cowardly refusing to save to a terminal. Use the -o flag or redirect",
             )),
@@ -52,8 +54,9 @@ impl Verb for SaveArgs {
     }
 }
 
-/// Writes a file beside its place and puts it there only when it is whole.
+/// Writes a file beside its place and puts it there only when it is whole; `what` failed otherwise.
 pub(crate) fn whole(
+    what: &str,
     path: &str,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
 ) -> Result<()> {
@@ -63,14 +66,14 @@ pub(crate) fn whole(
     };
     if let Err(error) = fs::metadata(folder) {
         return Err(Failure::said(format!(
-            "failed to save image: invalid output path: stat {}: {}",
+            "{what}: invalid output path: stat {}: {}",
             folder.display(),
             io_words(&error)
         )));
     }
     let aside = format!("{path}.{}.part", std::process::id());
     let wrong = |verb: &str, error: &io::Error| {
-        Failure::said(format!("failed to save image: {}", file(verb, path, error)))
+        Failure::said(format!("{what}: {}", file(verb, path, error)))
     };
     let opened = File::create_new(&aside).map_err(|error| wrong("open", &error))?;
     let mut archive = BufWriter::new(opened);
