@@ -8,7 +8,7 @@ use image::store::{ImageError, ImageStore};
 use serde_json::Value;
 
 use crate::app::{Count, Leaf, Verb};
-use crate::command::{FORMAT_OBJECT, volume};
+use crate::command::{FORMAT_OBJECT, network, volume};
 use crate::context::Context;
 use crate::error::{Failure, Result, tell};
 use crate::output::template::Program;
@@ -53,6 +53,7 @@ impl Verb for InspectArgs {
             "" => any(&engine, &images, word, size),
             "container" => container(&engine, word, size),
             "image" => image(&images, word),
+            "network" => network::document(&engine, word),
             "volume" => volume::inspect(&engine, word),
             _ => Err(Failure::said(format!("Error: No such {kind}: {word}"))),
         })
@@ -70,6 +71,11 @@ fn any(engine: &Engine, images: &ImageStore, word: &str, size: bool) -> Result<V
     match images.inspect(word) {
         Ok(found) => Ok(serde_json::to_value(found).map_err(io::Error::from)?),
         Err(ImageError::NotFound(_) | ImageError::Reference(_)) => {
+            match engine.network(word) {
+                Ok(_) => return network::document(engine, word),
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
             match engine.store().volume(word) {
                 Ok(found) => return Ok(volume::document(&found)),
                 Err(error) if is_missing(&error) => {}

@@ -5,6 +5,7 @@ use crate::app::{Entry, Group, Node};
 pub(crate) mod container;
 pub(crate) mod image;
 pub(crate) mod inspect;
+pub(crate) mod network;
 pub(crate) mod prune;
 pub(crate) mod system;
 pub(crate) mod union;
@@ -34,6 +35,11 @@ pub(crate) static NODES: &[Node] = &[
         name: "image",
         about: "Manage images",
         entries: image::ENTRIES,
+    }),
+    Node::Group(Group {
+        name: "network",
+        about: "Manage networks",
+        entries: network::ENTRIES,
     }),
     Node::Group(Group {
         name: "system",

@@ -26,10 +26,17 @@ use crate::time::Time;
 use crate::{Engine, ErrorKind};
 
 mod check;
+mod create;
+mod inspect;
 mod predefined;
+mod remove;
+mod subnet;
 mod wish;
 
+pub use create::NetworkRequest;
+pub use inspect::{Document, Place};
 pub use predefined::{BRIDGE, HOST, NONE, is_predefined};
+pub use subnet::SubnetRequest;
 pub use wish::NetworkWish;
 
 /// One network: the document on disk, and what is known of one that is always there.
@@ -170,6 +177,14 @@ impl Store {
     /// When the directory cannot be made or locked.
     pub(crate) fn share_networks(&self) -> Result<Lock> {
         self.lock_networks(Lock::share_directory)
+    }
+
+    /// Keeps all others from making, removing and joining networks.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or locked.
+    pub(crate) fn own_networks(&self) -> Result<Lock> {
+        self.lock_networks(Lock::wait_directory)
     }
 
     fn lock_networks(

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use crate::app::{Count, Leaf, Verb};
 use crate::command::prune::{self, Filters};
-use crate::command::{container, image, volume};
+use crate::command::{container, image, network, volume};
 use crate::context::Context;
 use crate::error::Result;
 use crate::option::filter;
@@ -47,14 +47,19 @@ impl Verb for PruneArgs {
             true => "  - all anonymous volumes not used by at least one container\n",
             false => "",
         };
-        let warning =
-            format!("This will remove:\n  - all stopped containers\n{volumes}  - {what}\n");
+        let warning = format!(
+            "This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n{volumes}  - {what}\n"
+        );
         if !prune::confirmed(self.force, &warning)? {
             return Ok(());
         }
         let engine = context.engine()?;
         let (containers, mut freed) = container::prune::all(&engine, &filters)?;
         prune::list("Deleted Containers", &containers)?;
+        prune::list(
+            "Deleted Networks",
+            &network::prune::unused(&engine, &filters)?,
+        )?;
         if self.volumes {
             let (volumes, bytes) = volume::prune::unused(&engine, false, &filters)?;
             prune::list("Deleted Volumes", &volumes)?;
