@@ -10,9 +10,11 @@ use sys::namespace::Kind;
 use crate::Engine;
 use crate::container::create::CreateRequest;
 use crate::error::{Error, Result};
+use crate::link::Links;
+use crate::link::receive::Met;
 use crate::monitor::join::Joined;
 use crate::monitor::launch::unplanned;
-use crate::monitor::specify::specify;
+use crate::monitor::specify::{Given, specify};
 use crate::monitor::wire::Wiring;
 use crate::plan::{StartHost, StartStep};
 use crate::request::Explained;
@@ -45,22 +47,42 @@ impl Engine {
         let facts =
             Facts::read().map_err(|error| Error::system("cannot look at this host", error))?;
         let joined = Joined::look_up(self, &container)?;
-        let network = self.network_steps(&container)?;
+        let links = Links {
+            links: self.resolve_links(&container.record.host)?,
+            ..Links::default()
+        };
+        let met = Met::look(self, &container, links)?;
+        let network = self.network_steps(&container, met.as_ref())?;
         let files = match &joined.network_of {
             Some(donor) => files(donor),
             None => files(&container),
         };
-        let specified = specify(self, &container, &joined, Some(&files), &facts)?;
+        let specified = specify(
+            self,
+            &container,
+            &joined,
+            Given {
+                files: Some(&files),
+                links: &met.map(|met| met.variables(&container)).unwrap_or_default(),
+            },
+            &facts,
+        )?;
         let plan = runtime::plan(&specified, &facts).map_err(unplanned)?;
         Ok(tell(&plan, &network))
     }
 
     /// Prepares the network, and gives back what that held.
-    fn network_steps(&self, container: &Container) -> Result<Vec<StartStep>> {
+    fn network_steps(&self, container: &Container, links: Option<&Met>) -> Result<Vec<StartStep>> {
         let mut host = StartHost::of(self.options());
         let wiring = Wiring::prepare(self, container, &mut host.network)?;
         drop(wiring.sockets);
-        let steps: Vec<StartStep> = wiring.steps.into_iter().map(StartStep::Network).collect();
+        let gates = links.and_then(|links| links.step(&wiring.record, wiring.gate));
+        let steps: Vec<StartStep> = wiring
+            .steps
+            .into_iter()
+            .chain(gates)
+            .map(StartStep::Network)
+            .collect();
         let held: Vec<StartStep> = steps
             .iter()
             .filter(|step| matches!(step, StartStep::Network(netns::NetStep::Hold(_))))

@@ -16,6 +16,7 @@ pub mod error;
 pub mod event;
 mod explain;
 pub mod id;
+mod link;
 pub mod log;
 pub mod monitor;
 pub mod mount;

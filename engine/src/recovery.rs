@@ -87,6 +87,10 @@ impl Engine {
         if let Ok(Some(init)) = run.init() {
             kill(init.process);
         }
+        let _ = self.close_gates(id, run);
+        if run.plan_path().exists() {
+            let _ = self.close_gates_to(id);
+        }
         let mut host = StartHost::of(self.options());
         let steps: Vec<StartStep> = Journal::at(run.plan_path()).read().unwrap_or_default();
         let _ = plan::undo_all(&steps, &mut host);

@@ -1,4 +1,4 @@
-//! What the user calls a container → its id: full id, then name, then unique beginning of an id.
+//! What the user calls a container → its id: full id, then name or link, then unique beginning of an id.
 
 use crate::Engine;
 use crate::error::{Error, Result};
@@ -7,7 +7,7 @@ use crate::name::ContainerName;
 use crate::store::Container;
 
 impl Engine {
-    /// Finds a container by full id, name (with or without slash) or unique beginning of its id.
+    /// Finds a container by full id, name (with or without slash, of a link too) or unique beginning of its id.
     ///
     /// # Errors
     /// `No such container: X`, `Multiple IDs found with provided prefix: X`.
@@ -20,6 +20,9 @@ impl Engine {
         if let Ok(name) = text.parse::<ContainerName>()
             && let Some(id) = self.store().owner(&name)?
         {
+            return Ok(id);
+        }
+        if let Some(id) = self.at_link(text)? {
             return Ok(id);
         }
         if text.is_empty() {

@@ -13,10 +13,11 @@ use sys::nftables;
 
 use crate::error::NetError;
 use crate::firewall::mark::Mark;
-use crate::firewall::{self, Hand, nft};
+use crate::firewall::{self, Hand, NetworkRules, nft};
 use crate::network::{
     BridgeOptions, Choice, Driver, Network, Occupied, Pool, check_device, choose_pool,
 };
+use crate::step::Firewall;
 
 /// The host's side of networks.
 #[derive(Debug)]
@@ -369,6 +370,26 @@ impl Host {
             instance: self.instance.clone(),
             firewall_ready,
         })
+    }
+
+    /// The rules of a network whose containers may talk by links alone, and whose hand writes them;
+    /// `None` for any other, or where nobody writes rules.
+    ///
+    /// # Errors
+    /// Of the sockets.
+    pub fn gate(&mut self, network: &Network) -> Result<Option<Firewall>, NetError> {
+        if network.bridge.as_ref().is_none_or(|bridge| bridge.icc) {
+            return Ok(None);
+        }
+        let facts = self.facts(network)?;
+        if facts.hand == Hand::Off {
+            return Ok(None);
+        }
+        let rules = NetworkRules::of(network);
+        let mark = Mark::of(network, facts.hand, &facts.instance);
+        Ok(rules
+            .zip(mark)
+            .map(|(rules, mark)| Firewall { rules, mark }))
     }
 
     fn no_facts(&self) -> Facts {

@@ -19,7 +19,8 @@ ff02::2\tip6-allrouters
 ";
 
 /// A container's hosts file as a value: always generated, never patched.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 pub struct HostsFile {
     /// `--add-host`, in order.
     pub extra: Vec<(String, IpAddr)>,
@@ -30,7 +31,8 @@ pub struct HostsFile {
 }
 
 /// The line of one link: `172.17.0.5<TAB>db a8c5cd8519ee s1`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct LinkLine {
     /// The source's address.
     pub address: IpAddr,
@@ -43,7 +45,8 @@ pub struct LinkLine {
 }
 
 /// The container's own line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct OwnLine {
     /// Its address.
     pub address: IpAddr,

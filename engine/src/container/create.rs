@@ -16,6 +16,8 @@ use crate::config::{Config, HostConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::id::{ContainerId, random_hex};
+use crate::link::Link;
+use crate::link::resolve::aliases_of_links;
 use crate::mount::{
     DriverConfig, Inherited, MountKind, MountPoint, VolumeOptions, VolumesFrom, Wishes, settle,
 };
@@ -107,8 +109,10 @@ impl Engine {
             false => None,
         };
         let (record, warnings) = self.describe(request, image)?;
-        let container = self.write(record, request)?;
+        let links = self.resolve_links(&record.host)?;
+        let container = self.write(record, request, links)?;
         drop(lock);
+        self.confirm_marks(&container)?;
         if let Err(error) = self.make_volumes(&container) {
             self.forget(&container, true)?;
             return Err(error);
@@ -133,8 +137,9 @@ impl Engine {
         let mut host = request.host.clone();
         let mut config = merge(request.config.clone(), &image.config);
         check(&request.config, &config, &host, &Processors::read(&host))?;
-        unfinished(request)?;
-        self.check_networks(&mut host, &request.endpoint, &request.networks)?;
+        let mut endpoint = request.endpoint.clone();
+        endpoint.links.extend(aliases_of_links(&mut host)?);
+        self.check_networks(&mut host, &endpoint, &request.networks)?;
         let warnings = warnings(&host);
         self.complete(&id, &mut config, &mut host)?;
         let mounts = self.mounts(&config, &host)?;
@@ -148,7 +153,7 @@ impl Engine {
             config,
             host,
             mounts,
-            endpoint: request.endpoint.clone(),
+            endpoint,
         };
         Ok((record, warnings))
     }
@@ -212,7 +217,12 @@ impl Engine {
     }
 
     /// Writes the container's directory aside, takes its name and publishes it.
-    fn write(&self, mut record: Record, request: &CreateRequest) -> Result<Container> {
+    fn write(
+        &self,
+        mut record: Record,
+        request: &CreateRequest,
+        links: Vec<Link>,
+    ) -> Result<Container> {
         let store = self.store();
         let aside = store.make_aside(&record.id)?;
         make(&aside.dir().upper())?;
@@ -221,8 +231,10 @@ impl Engine {
         self.write_networks(&record, request, &aside.dir().networks())?;
         let name = self.take_name(&record.id, request.name.as_ref())?;
         name.as_str().clone_into(&mut record.name);
-        let written =
-            write_record(&aside.dir().config(), &record).and_then(|()| aside.publish(store));
+        let written = self
+            .write_links(&record.id, aside.dir(), links)
+            .and_then(|()| write_record(&aside.dir().config(), &record))
+            .and_then(|()| aside.publish(store));
         match written {
             Ok(dir) => Ok(Container {
                 name: record.name.clone(),
@@ -243,7 +255,7 @@ impl Engine {
             return Ok(());
         }
         let mut host = record.host.clone();
-        let all = self.check_networks(&mut host, &request.endpoint, &request.networks)?;
+        let all = self.check_networks(&mut host, &record.endpoint, &request.networks)?;
         replace_json(path, &all)
     }
 
@@ -330,30 +342,15 @@ fn of_image(name: &str, error: ImageError) -> Error {
     }
 }
 
-/// What the engine cannot do yet; silence would be a lie.
-fn unfinished(request: &CreateRequest) -> Result<()> {
-    let missing = |what: &str| {
-        Err(Error::new(
-            ErrorKind::NotImplemented,
-            format!("{what} not implemented yet"),
-        ))
-    };
-    if request
-        .host
-        .links
-        .as_ref()
-        .is_some_and(|links| !links.is_empty())
-    {
-        return missing("links are");
-    }
-    Ok(())
-}
-
 fn warnings(host: &HostConfig) -> Vec<String> {
     let mut all = Vec::new();
     let published = !host.port_bindings.is_empty() || host.publish_all_ports;
     if host.network_mode == "host" && published {
         all.push("Published ports are discarded when using host network mode".to_owned());
+    }
+    let links = host.links.as_ref().is_some_and(|links| !links.is_empty());
+    if host.network_mode == "none" && links {
+        all.push("Links are discarded when using none network mode".to_owned());
     }
     if host.oom_kill_disable && host.memory == 0 {
         all.push(

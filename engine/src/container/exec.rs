@@ -20,7 +20,7 @@ use crate::monitor::First;
 use crate::monitor::hub::{Ends, Hub, InputRule, Wish};
 use crate::monitor::join::Joined;
 use crate::monitor::launch::{pipes, set_size, unplanned, whole};
-use crate::monitor::specify::{exec_filter, specify};
+use crate::monitor::specify::{Given, exec_filter, specify};
 use crate::request::{ExecRequest, SessionEnd};
 use crate::stdio::protocol::{Answer, Attach, Refusal};
 use crate::stdio::session::{Session, caught};
@@ -244,7 +244,12 @@ impl Relay<'_> {
     fn specify(&self, facts: &Facts, size: sys::pty::WindowSize) -> Result<runtime::ExecRequest> {
         let asked = self.request;
         let container = self.container;
-        let mut whole = specify(self.engine, container, &Joined::default(), None, facts)?;
+        let links = self.engine.link_variables(container)?;
+        let given = Given {
+            links: &links,
+            files: None,
+        };
+        let mut whole = specify(self.engine, container, &Joined::default(), given, facts)?;
         set_size(&mut whole, size)?;
         let user = match &asked.user {
             Some(user) => Some(UserRequest {

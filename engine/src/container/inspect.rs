@@ -214,7 +214,7 @@ impl Engine {
             process_label: "",
             app_armor_profile: "",
             exec_ids: None,
-            host_config: host::host_config(&record.host)?,
+            host_config: host::host_config(&record.host, self.shown_links(container)?)?,
             graph_driver: self.graph_driver(container),
             size_rw: sizes.map(|sizes| sizes.writable),
             size_root_fs: sizes.map(|sizes| sizes.all),

@@ -38,7 +38,7 @@ pub struct ListRequest {
 pub struct Row {
     /// Its id.
     pub id: ContainerId,
-    /// Its names, without slash: its own first, then those that links give it (`receiver/alias`).
+    /// Its names, without slash, sorted: its own and those that links give it (`receiver/alias`).
     pub names: Vec<String>,
     /// The image as it was typed, or its short id where that name means another image by now.
     pub image: String,
@@ -98,6 +98,7 @@ impl Engine {
         let mut rows = Vec::new();
         let mut names = ImageNames::of(self);
         let (containers, mut damaged) = self.store().load_sound()?;
+        let mut links = self.link_names(&containers);
         for container in containers {
             if request.last.is_some_and(|last| rows.len() >= last) {
                 break;
@@ -113,7 +114,11 @@ impl Engine {
                 continue;
             }
             let image = names.text(&seen.container.record);
-            rows.push(self.row(seen, image, request.size, now)?);
+            let id = seen.container.id().clone();
+            let mut row = self.row(seen, image, request.size, now)?;
+            row.names.extend(links.remove(&id).unwrap_or_default());
+            row.names.sort();
+            rows.push(row);
         }
         Ok((rows, damaged))
     }

@@ -24,10 +24,7 @@ impl Engine {
     /// `No such container: X`; `You cannot remove a running container <id>. …` without `force`.
     pub fn remove(&self, text: &str, options: RemoveOptions) -> Result<()> {
         if options.link {
-            self.resolve(text)?;
-            return Err(Error::conflict(
-                "Conflict, cannot remove the default link name of the container",
-            ));
+            return self.remove_link(text);
         }
         let container = match self.find(text) {
             Err(error) if options.force && error.kind() == ErrorKind::System => {
@@ -94,10 +91,12 @@ impl Engine {
     pub(crate) fn hide(&self, container: &Container, volumes: bool) -> Result<Hidden> {
         let volumes = volumes && container.record.mounts.iter().any(|mount| mount.anonymous);
         let name = container.current_name();
+        let links = self.links_of(container).unwrap_or_default();
         let hidden = self.store().hide(container.id(), volumes)?;
         if let Ok(name) = name.parse() {
             self.store().release(&name, container.id())?;
         }
+        self.forget_links(container.id(), &links.links)?;
         Ok(hidden)
     }
 

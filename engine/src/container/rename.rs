@@ -31,7 +31,7 @@ impl Engine {
                 "Renaming a container with the same name as its current name",
             ));
         }
-        self.store().rename(found.id(), &name).map_err(allocating)?;
+        self.rename_source(&found, &name).map_err(allocating)?;
         let renamed = self.store().load(found.id())?;
         let old = format!("/{}", found.name);
         self.events().append(&Event::of_container(

@@ -4,6 +4,7 @@ use crate::Engine;
 use crate::container::control::{ask, connect, hear};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
+use crate::monitor::launch::whole;
 use crate::request::{Changed, StartOptions};
 use crate::signal;
 use crate::stdio::protocol::{Answer, Request};
@@ -85,8 +86,15 @@ impl Engine {
                 Ok(())
             }
             Err(error) => {
-                let text = format!("Cannot restart container {id}: {error}");
-                Err(Error::new(error.kind(), text).because(error))
+                let name = match self.store().load(id) {
+                    Ok(container) => container.name,
+                    Err(_) => id.to_string(),
+                };
+                let text = format!("Cannot restart container {name}: {}", whole(&error));
+                Err(match error.hint_text() {
+                    Some(hint) => Error::new(error.kind(), text).hint(hint),
+                    None => Error::new(error.kind(), text),
+                })
             }
         }
     }

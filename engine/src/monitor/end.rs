@@ -17,6 +17,10 @@ impl Monitor<'_> {
     pub(super) fn end(&mut self, mut life: Life, code: i32) -> Option<Duration> {
         self.kill_at = None;
         life.kill_rest();
+        // Before anybody could take it for one that has ended, and open gates that stay.
+        let _ = self
+            .engine
+            .close_gates(self.container.id(), &self.container.run);
         self.hub.drain();
         let now = Time::now();
         let ran = life.started_at.until(now);
@@ -36,12 +40,16 @@ impl Monitor<'_> {
                 monitor.container.write_state(&monitor.state)
             });
             self.hub.exited(code);
+            let name = self.container.current_name();
+            self.engine.leave_receivers(self.container, &name);
             life.release();
             life.undo();
             return Some(self.pauses.after(ran));
         }
+        let name = self.container.current_name();
         let removed = self.record_end();
-        let _ = self.step("exit-release", |_| {
+        let _ = self.step("exit-release", |monitor| {
+            monitor.engine.leave_receivers(monitor.container, &name);
             life.release();
             Ok(())
         });

@@ -9,8 +9,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use netns::hosts::{
-    DnsRequest, ExtraHost, HostsFile, OwnLine, ResolvConf, SYSTEMD_RESOLV_CONF, hostname_file,
-    resolv_conf,
+    DnsRequest, ExtraHost, HostsFile, LinkLine, OwnLine, ResolvConf, SYSTEMD_RESOLV_CONF,
+    hostname_file, resolv_conf,
 };
 
 use super::join::Mode;
@@ -28,7 +28,7 @@ pub(crate) struct Addresses {
 }
 
 /// Writes the container's files; those of `donor`, whose network it joins, are used as they are.
-/// With `embedded` names are looked up by the monitor's own resolver.
+/// `links` are lines of links; with `embedded` names are looked up by the monitor's own resolver.
 ///
 /// # Errors
 /// When the container's directory cannot be written.
@@ -36,7 +36,7 @@ pub(crate) fn write(
     container: &Container,
     donor: Option<&Container>,
     addresses: &Addresses,
-    embedded: bool,
+    (links, embedded): (Vec<LinkLine>, bool),
 ) -> Result<Files> {
     mark(&container.dir.upper().join(".dockerenv"))?;
     if let Some(donor) = donor {
@@ -45,7 +45,10 @@ pub(crate) fn write(
     let files = paths(container);
     put(
         &files.hosts,
-        &hosts(container, addresses, || read("/etc/hosts")),
+        &match is_host_copy(container) {
+            true => read("/etc/hosts"),
+            false => hosts(container, addresses, links).to_string(),
+        },
     )?;
     put(
         &files.hostname,
@@ -63,12 +66,21 @@ fn paths(container: &Container) -> Files {
     }
 }
 
-fn hosts(container: &Container, addresses: &Addresses, of_host: impl Fn() -> String) -> String {
+/// On the host's network the host's file is taken as it is, unless lines are asked for.
+fn is_host_copy(container: &Container) -> bool {
+    let host = &container.record.host;
+    let extra = host.extra_hosts.as_deref().unwrap_or_default();
+    Mode::of(host) == Mode::Host && extra.is_empty()
+}
+
+/// The hosts file of a container with these addresses and lines of links.
+pub(crate) fn hosts(
+    container: &Container,
+    addresses: &Addresses,
+    links: Vec<LinkLine>,
+) -> HostsFile {
     let (config, host) = (&container.record.config, &container.record.host);
     let extra_hosts = host.extra_hosts.as_deref().unwrap_or_default();
-    if Mode::of(host) == Mode::Host && extra_hosts.is_empty() {
-        return of_host();
-    }
     let gateway = addresses.gateway.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     HostsFile {
         extra: extra_hosts
@@ -77,7 +89,7 @@ fn hosts(container: &Container, addresses: &Addresses, of_host: impl Fn() -> Str
             .filter_map(|text| text.parse::<ExtraHost>().ok())
             .map(|extra| extra.line(gateway))
             .collect(),
-        links: Vec::new(),
+        links,
         own: addresses
             .own
             .iter()
@@ -88,7 +100,6 @@ fn hosts(container: &Container, addresses: &Addresses, of_host: impl Fn() -> Str
             })
             .collect(),
     }
-    .to_string()
 }
 
 /// The container's resolv.conf; `embedded` names the monitor's resolver and no other.

@@ -20,11 +20,12 @@ use sys::pty::WindowSize;
 use super::hub::{Ends, Hub};
 use super::join::Joined;
 use super::life::Life;
-use super::specify::{make_sources, specify};
+use super::specify::{Given, make_sources, specify};
 use super::wire::{self, Wiring};
 use super::{Monitor, files};
 use crate::Engine;
 use crate::error::{Error, Result};
+use crate::link::receive::Receiving;
 use crate::plan::{StartHost, StartStep, StepError};
 use crate::spec::Files;
 use crate::store::{Container, InitRecord, ProcessMark};
@@ -53,6 +54,10 @@ struct Launch<'a> {
     size: WindowSize,
     facts: Facts,
     joined: Joined,
+    /// Its links, until they are written down.
+    receiving: Option<Receiving>,
+    /// Variables of its links.
+    links: Vec<String>,
     wiring: Wiring,
     host: StartHost,
     /// Steps of the host, then steps of the network.
@@ -74,6 +79,7 @@ impl<'a> Launch<'a> {
                 Facts::read().map_err(|error| Error::system("cannot look at this host", error))?;
             Ok((facts, Joined::look_up(engine, container)?))
         })?;
+        let receiving = Receiving::begin(engine, container)?;
         let begin = instruments.now();
         let wiring = Wiring::prepare(engine, container, &mut host.network)?;
         instruments.note(
@@ -95,6 +101,8 @@ impl<'a> Launch<'a> {
             size,
             facts,
             joined,
+            receiving,
+            links: Vec::new(),
             wiring,
             host,
             steps,
@@ -105,14 +113,11 @@ impl<'a> Launch<'a> {
     fn carry_out(&mut self, hub: &mut Hub) -> Result<Life> {
         let (instruments, container) = (self.instruments, self.container);
         let files = instruments.step(Lane::Monitor, "files", || {
+            // first, for the sources of its links wait meanwhile
+            let files = self.write_files()?;
             self.engine.ready_volumes(container)?;
             make_sources(&container.record.mounts)?;
-            files::write(
-                container,
-                self.joined.network_of.as_ref(),
-                &self.wiring.addresses,
-                self.wiring.resolver,
-            )
+            Ok(files)
         })?;
         let mut plan = instruments.step(Lane::Monitor, "plan", || self.plan(&files))?;
         self.of_host = plan.host.len();
@@ -141,13 +146,33 @@ impl<'a> Launch<'a> {
         }
     }
 
+    /// Writes the generated files; with links they are settled before the sources may move again.
+    fn write_files(&mut self) -> Result<Files> {
+        let (container, donor) = (self.container, self.joined.network_of.as_ref());
+        let (addresses, embedded) = (&self.wiring.addresses, self.wiring.resolver);
+        let Some(mut receiving) = self.receiving.take() else {
+            return files::write(container, donor, addresses, (Vec::new(), embedded));
+        };
+        self.links = receiving.variables(container);
+        let lines = receiving.lines();
+        receiving.note(container, files::hosts(container, addresses, lines.clone()))?;
+        let files = files::write(container, donor, addresses, (lines, embedded))?;
+        let firewall = self.wiring.gate.take();
+        let network = &self.wiring.record;
+        receiving.finish(container, network, firewall, &mut self.host.network)?;
+        Ok(files)
+    }
+
     /// The runtime's plan, which is pure but for devices that are looked up.
     fn plan(&self, files: &Files) -> Result<Plan> {
         let mut specified = specify(
             self.engine,
             self.container,
             &self.joined,
-            Some(files),
+            Given {
+                files: Some(files),
+                links: &self.links,
+            },
             &self.facts,
         )?;
         set_size(&mut specified, self.size)?;
@@ -253,6 +278,12 @@ impl<'a> Launch<'a> {
             process,
             started_at,
         })?;
+        // Whoever has a link to it is told before anybody hears that it runs.
+        let untold = self.engine.tell_receivers(self.container);
+        let warnings = untold
+            .iter()
+            .map(|error| format!("WARNING: {}", whole(error)));
+        self.wiring.warnings.extend(warnings);
         Ok(started_at)
     }
 
@@ -276,6 +307,9 @@ impl<'a> Launch<'a> {
     /// Undoes everything; what cannot be undone is left to the recovery.
     fn take_back(&mut self) {
         self.wiring.sockets.clear();
+        let _ = self
+            .engine
+            .close_gates(self.container.id(), &self.container.run);
         let _ = plan::undo_all(&self.steps, &mut self.host);
     }
 }

@@ -20,6 +20,15 @@ use crate::mount::{MountKind, MountPoint};
 use crate::spec::{Files, Seccomp, Security, SpecRequest, gather_devices, specification};
 use crate::store::Container;
 
+/// What was made for the container's process before it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Given<'a> {
+    /// The generated files; `None` leaves those that are there.
+    pub(crate) files: Option<&'a Files>,
+    /// Variables of links.
+    pub(crate) links: &'a [String],
+}
+
 /// Makes the runtime's request for a container.
 ///
 /// # Errors
@@ -28,7 +37,7 @@ pub(crate) fn specify(
     engine: &Engine,
     container: &Container,
     joined: &Joined,
-    files: Option<&Files>,
+    given: Given<'_>,
     facts: &Facts,
 ) -> Result<Request> {
     let record = &container.record;
@@ -38,8 +47,8 @@ pub(crate) fn specify(
         config: &record.config,
         host: &record.host,
         mounts: &record.mounts,
-        files,
-        links: &[],
+        files: given.files,
+        links: given.links,
         namespaces: &joined.namespaces,
         shared_memory: joined
             .shared_memory

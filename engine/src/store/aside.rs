@@ -100,7 +100,7 @@ impl Store {
     }
 
     /// A container with this id is being made right now.
-    pub(super) fn is_being_made(&self, id: &ContainerId) -> bool {
+    pub(crate) fn is_being_made(&self, id: &ContainerId) -> bool {
         let path = self.aside_dir().join(id.as_str());
         matches!(Lock::attempt_directory(&path), Ok(None))
     }

@@ -5,6 +5,8 @@
 //! root/containers/<id>/name          its present name, after a rename only
 //! root/containers/<id>/state.json    State: replaced by temporary + rename
 //! root/containers/<id>/networks.json [NetworkWish]: likewise; absent until it differs
+//! root/containers/<id>/links.json    Links: of a container made with links
+//! root/links/<source>/<id>           mark: that container has a link to one of this name
 //! root/names/<name>                  symlink → id; counts while that container has that name
 //! root/aside/<id>                    a container being made (locked) or half made
 //! root/aside/<id>.gone               a container being removed
@@ -162,6 +164,16 @@ impl ContainerDir {
     /// The networks it is to be on, once they differ from what it was made with.
     pub fn networks(&self) -> PathBuf {
         self.0.join("networks.json")
+    }
+
+    /// Its links, where it has any.
+    pub fn links(&self) -> PathBuf {
+        self.0.join("links.json")
+    }
+
+    /// Held by who changes its links or its hosts file.
+    pub fn links_lock(&self) -> PathBuf {
+        self.0.join("links.lock")
     }
 
     /// The log.

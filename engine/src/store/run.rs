@@ -7,6 +7,7 @@
 //!     network.json  NetworkRecord
 //!     paused        marker, while frozen
 //!     plan.json     the journal
+//!     gates.json    what links have opened for it, where containers may not talk
 //!     attach.sock   the monitor's socket
 //! ```
 //!
@@ -172,6 +173,11 @@ impl RunDir {
     /// The journal.
     pub fn plan_path(&self) -> PathBuf {
         self.0.join("plan.json")
+    }
+
+    /// What its links have opened.
+    pub fn gates_path(&self) -> PathBuf {
+        self.0.join("gates.json")
     }
 
     /// The monitor's socket.

@@ -136,9 +136,14 @@ impl Openings {
     }
 
     pub(super) fn describe(&self) -> Description {
+        let linked = |opening: &Opening| matches!(opening, Opening::Link(_));
+        let why = match self.openings.iter().all(linked) {
+            true => "its containers may not talk, but a link opens the source's exposed ports",
+            false => "what the container publishes is reached from outside",
+        };
         description(
             format!("open {} ports in the firewall", self.openings.len()),
-            "what the container publishes is reached from outside",
+            why,
             calls(self.network.mark.hand, &self.network.mark.instance),
         )
     }

@@ -6,9 +6,10 @@ use crate::config::HostConfig;
 use crate::error::{Error, Result};
 use crate::spec::{MASKED_PATHS, READONLY_PATHS};
 
-/// The document; what is not kept has Docker's empty value.
-pub(super) fn host_config(host: &HostConfig) -> Result<Value> {
+/// The document with the links' present names; what is not kept has Docker's empty value.
+pub(super) fn host_config(host: &HostConfig, links: Option<Vec<String>>) -> Result<Value> {
     let mut host = host.clone();
+    host.links = links;
     let list = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect();
     if !host.privileged {
         host.masked_paths.get_or_insert_with(|| list(&MASKED_PATHS));

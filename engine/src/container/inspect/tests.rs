@@ -67,7 +67,7 @@ fn network() -> NetworkRecord {
 
 #[test]
 fn the_host_config_has_dockers_fields_in_dockers_order() {
-    let value = host::host_config(&HostConfig::default()).unwrap();
+    let value = host::host_config(&HostConfig::default(), None).unwrap();
     assert_eq!(
         keys(&value),
         "Binds ContainerIDFile LogConfig NetworkMode PortBindings RestartPolicy AutoRemove \
@@ -87,7 +87,7 @@ fn the_host_config_has_dockers_fields_in_dockers_order() {
         ..HostConfig::default()
     };
     assert_eq!(
-        host::host_config(&privileged).unwrap()["MaskedPaths"],
+        host::host_config(&privileged, None).unwrap()["MaskedPaths"],
         Value::Null
     );
 }

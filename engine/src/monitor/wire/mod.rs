@@ -40,6 +40,8 @@ pub(crate) struct Wiring {
     pub(crate) resolver: bool,
     /// Its process is to wait until the steps are done.
     pub(crate) own_namespace: bool,
+    /// The rules of the default bridge, where its containers may talk by links alone.
+    pub(crate) gate: Option<netns::step::Firewall>,
 }
 
 /// The hand that these options name.
@@ -139,6 +141,10 @@ impl Wiring {
             let prepared = attacher.prepare(host)?;
             self.add(&attacher, prepared);
             self.warnings.extend(place.warning.clone());
+            if !place.user && crate::link::has_links(container) {
+                let gate = host.gate(&place.network);
+                self.gate = gate.map_err(|error| failed(&error, container))?;
+            }
         }
         Ok(())
     }
