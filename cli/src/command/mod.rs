@@ -58,6 +58,7 @@ pub(crate) static NODES: &[Node] = &[
     }),
     Node::Entry(Entry::new("attach", &container::attach::LEAF)),
     Node::Entry(Entry::new("commit", &container::commit::LEAF)),
+    Node::Entry(Entry::new("cp", &container::cp::LEAF)),
     Node::Entry(Entry::new("create", &container::create::LEAF)),
     Node::Entry(Entry::new("diff", &container::diff::LEAF)),
     Node::Entry(Entry::new("explain", &container::explain::LEAF)),

@@ -5,6 +5,7 @@ mod check;
 pub mod commit;
 mod complete;
 pub(crate) mod control;
+pub mod copy;
 pub mod create;
 pub mod diff;
 pub mod exec;

@@ -77,12 +77,17 @@ pub(crate) fn specify(
 }
 
 /// The image's layers with the container's own on top.
-fn overlay(engine: &Engine, container: &Container) -> Overlay {
-    let mut overlay = LayerStore::open(engine.options().root.join("layers")).overlay(
+pub(crate) fn layers(engine: &Engine, container: &Container) -> Overlay {
+    LayerStore::open(engine.options().root.join("layers")).overlay(
         &container.record.layers,
         Some(&container.dir.upper()),
         Some(&container.dir.work()),
-    );
+    )
+}
+
+/// The same as a start mounts them.
+fn overlay(engine: &Engine, container: &Container) -> Overlay {
+    let mut overlay = layers(engine, container);
     if container.record.host.auto_remove {
         // What is thrown away need not reach the disk: the end would wait for all of it.
         overlay.options.push("volatile".to_owned());

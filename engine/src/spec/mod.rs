@@ -30,6 +30,7 @@ pub use devices::{Device, gather_devices};
 pub use environment::environment;
 pub(crate) use environment::key as variable_name;
 pub(crate) use environment::merge as merge_environment;
+pub(crate) use mounts::file_mounts;
 pub use security::{Seccomp, Security};
 
 /// The paths that are hidden where the user says nothing.

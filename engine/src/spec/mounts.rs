@@ -143,6 +143,14 @@ fn wanted(request: &SpecRequest<'_>) -> Result<Vec<Mount>> {
     Ok(all)
 }
 
+/// The volumes and host paths alone: what has files while the container does not run.
+pub(crate) fn file_mounts(points: &[MountPoint]) -> Result<Vec<Mount>> {
+    let with_files = points.iter().filter(|point| point.kind != MountKind::Tmpfs);
+    let mut all = with_files.map(user_mount).collect::<Result<Vec<_>>>()?;
+    all.sort_by_key(|mount| parts(mount.destination()));
+    Ok(all)
+}
+
 fn user_mount(point: &MountPoint) -> Result<Mount> {
     match point.kind {
         MountKind::Tmpfs => {

@@ -5,6 +5,7 @@ use crate::app::Entry;
 pub(crate) mod arguments;
 pub(crate) mod attach;
 pub(crate) mod commit;
+pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod diff;
 mod each;
@@ -33,6 +34,7 @@ pub(crate) mod wait;
 pub(crate) static ENTRIES: &[Entry] = &[
     Entry::new("attach", &attach::LEAF),
     Entry::new("commit", &commit::LEAF),
+    Entry::new("cp", &cp::LEAF),
     Entry::new("create", &create::LEAF),
     Entry::new("diff", &diff::LEAF),
     Entry::new("inspect", &inspect::LEAF),
