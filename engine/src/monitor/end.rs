@@ -36,6 +36,7 @@ impl Monitor<'_> {
         self.state.restarting = again;
         self.engine.note_ended(self.container, code);
         if again {
+            self.state.restart_count += 1;
             let _ = self.step("exit-record", |monitor| {
                 monitor.container.write_state(&monitor.state)
             });

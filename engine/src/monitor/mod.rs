@@ -235,7 +235,6 @@ impl<'a> Monitor<'a> {
             if !self.pause(pause) {
                 return self.over(code);
             }
-            self.state.restart_count += 1;
             life = match self.launch_or_clear_up() {
                 Ok(life) => life,
                 Err(error) => return self.failed(&error, None),
