@@ -8,6 +8,7 @@ mod syntax;
 pub(crate) mod table;
 pub(crate) mod template;
 pub(crate) mod time;
+mod unsaid;
 
 /// A line on standard error that is no failure.
 pub(crate) fn warn(text: &str) {

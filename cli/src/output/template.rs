@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 
 use crate::output::json;
 use crate::output::syntax::{check_list, rewrite_list, visit_list};
+use crate::output::unsaid::{MOUNT, is_mount, unsaid};
 
 /// A parsed template.
 #[derive(Debug)]
@@ -145,9 +146,9 @@ fn convert(document: &Json, name: &str, origins: &Origins) -> Value {
                 .iter()
                 .map(|(key, field)| (Arc::from(key.as_str()), convert(field, key, origins)))
                 .collect();
-            for (key, empty) in unsaid(name, fields) {
-                map.entry(Arc::from(*key))
-                    .or_insert_with(|| convert(empty, key, origins));
+            for (key, other) in unsaid(name, fields) {
+                map.entry(Arc::from(key))
+                    .or_insert_with(|| convert(&other, key, origins));
             }
             let map = Arc::new(map);
             let address = Arc::as_ptr(&map) as usize;
@@ -161,35 +162,6 @@ fn convert(document: &Json, name: &str, origins: &Origins) -> Value {
     };
     lock(origins).insert(address, origin);
     value
-}
-
-/// What a structure of inspect leaves out of its JSON and a template finds all the same, empty.
-fn unsaid(
-    name: &str,
-    fields: &serde_json::Map<String, Json>,
-) -> &'static [(&'static str, &'static Json)] {
-    const NULL: &Json = &Json::Null;
-    const TEXT: &Json = &Json::String(String::new());
-    match name {
-        "State" if fields.contains_key("Status") => &[("Health", NULL)],
-        "Config" if fields.contains_key("Hostname") => &[
-            ("ExposedPorts", NULL),
-            ("Healthcheck", NULL),
-            ("Shell", NULL),
-            ("StopSignal", TEXT),
-            ("StopTimeout", NULL),
-        ],
-        "HostConfig" if fields.contains_key("NetworkMode") => &[
-            ("Annotations", NULL),
-            ("Init", NULL),
-            ("Mounts", NULL),
-            ("StorageOpt", NULL),
-            ("Sysctls", NULL),
-            ("Tmpfs", NULL),
-        ],
-        "" if fields.contains_key("RestartCount") => &[("SizeRootFs", NULL), ("SizeRw", NULL)],
-        _ => &[],
-    }
 }
 
 fn list(items: Vec<Value>) -> (Value, usize) {
@@ -451,9 +423,10 @@ fn to_json(value: &Value, origins: &Origins, escape: bool) -> String {
 }
 
 /// Names whose objects are maps in Go; all other objects are structures there.
-const MAPS: [&str; 14] = [
+const MAPS: [&str; 15] = [
     "Labels",
     "Volumes",
+    "VolumesRW",
     "Ports",
     "PortBindings",
     "ExposedPorts",
@@ -500,6 +473,15 @@ fn go_document(document: &Json, name: &str) -> String {
                 .map(|(key, field)| format!("{key}:{}", go_document(field, "")))
                 .collect();
             format!("map[{}]", fields.join(" "))
+        }
+        Json::Object(fields) if is_mount(fields) => {
+            let text = |key: &&str| {
+                fields
+                    .get(*key)
+                    .map_or_else(String::new, |field| go_document(field, key))
+            };
+            let fields: Vec<String> = MOUNT.iter().map(text).collect();
+            format!("{{{}}}", fields.join(" "))
         }
         Json::Object(fields) => {
             let fields: Vec<String> = fields

@@ -174,3 +174,43 @@ fn rows_have_methods_and_escape() {
         assert_eq!(got, want, "{source}");
     }
 }
+
+/// `{{ .Volumes }}` is what scripts of Docker's first years ask for; later versions refuse it.
+#[test]
+fn volumes_in_the_classic_form_and_mounts_in_gos() {
+    let document = json!({
+        "Id": "4f5e",
+        "RestartCount": 0,
+        "Mounts": [
+            {"Type": "bind", "Source": "/srv/a", "Destination": "/a", "Mode": "rw", "RW": true,
+                "Propagation": "rprivate"},
+            {"Type": "volume", "Name": "data", "Source": "/v/data/_data", "Destination": "/d",
+                "Driver": "local", "Mode": "z", "RW": false, "Propagation": ""},
+            {"Type": "tmpfs", "Source": "", "Destination": "/m", "Mode": "", "RW": true,
+                "Propagation": ""},
+        ],
+    });
+    let data = Data::document(&document);
+    let run = |text: &str| Program::parse(text).unwrap().execute(&data).unwrap();
+    for (text, expected) in [
+        ("{{ .Volumes }}", "map[/a:/srv/a /d:/v/data/_data]"),
+        ("{{ .VolumesRW }}", "map[/a:true /d:false]"),
+        ("{{index .Volumes \"/a\"}}", "/srv/a"),
+        (
+            "{{.Mounts}}",
+            "[{bind  /srv/a /a  rw true rprivate} {volume data /v/data/_data /d local z false } \
+             {tmpfs   /m   true }]",
+        ),
+        (
+            "{{range .Mounts}}<{{.Name}}|{{.Driver}}>{{end}}",
+            "<|><data|local><|>",
+        ),
+        ("{{json .Id}}", "\"4f5e\""),
+    ] {
+        assert_eq!(run(text), expected, "{text}");
+    }
+    assert!(!run("{{json .}}").contains("VolumesRW"));
+    let none = Data::document(&json!({"RestartCount": 0, "Mounts": []}));
+    let empty = Program::parse("{{.Volumes}}").unwrap().execute(&none);
+    assert_eq!(empty.unwrap(), "map[]");
+}
