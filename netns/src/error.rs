@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use sys::SysError;
 
+use crate::dns::NamesError;
 use crate::firewall::FirewallError;
 use crate::hold::HoldError;
 use crate::ipam::AddressError;
@@ -23,6 +24,9 @@ pub enum NetError {
     /// A reservation failed.
     #[error(transparent)]
     Hold(#[from] HoldError),
+    /// A name cannot be told to others.
+    #[error(transparent)]
+    Names(#[from] NamesError),
     /// The network cannot be.
     #[error(transparent)]
     Network(#[from] NetworkError),

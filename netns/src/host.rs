@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use sys::netlink::{self, Link};
 use sys::nftables;
 
+use crate::dns::{Sockets, registry};
 use crate::error::NetError;
 use crate::firewall::mark::Mark;
 use crate::firewall::{self, Hand, NetworkRules, nft};
@@ -29,6 +30,7 @@ pub struct Host {
     nft: Option<nftables::Socket>,
     container: Option<OwnedFd>,
     container_route: Option<netlink::Socket>,
+    resolver: Option<Sockets>,
     bridges: BTreeMap<String, u32>,
     /// The last bridge that was looked up for the default network: the facts of the same start
     /// need not ask again.
@@ -105,6 +107,7 @@ impl Host {
             nft: None,
             container: None,
             container_route: None,
+            resolver: None,
             bridges: BTreeMap::new(),
             seen: None,
         }
@@ -118,6 +121,11 @@ impl Host {
     /// Where host ports are held.
     pub fn ports_directory(&self) -> PathBuf {
         self.state.join("ports")
+    }
+
+    /// Where the names on a network are written; the network by its id.
+    pub fn names_directory(&self, network: &str) -> PathBuf {
+        registry::directory(&self.state).join(network)
     }
 
     /// The state directory.
@@ -145,6 +153,15 @@ impl Host {
             .as_ref()
             .map(AsFd::as_fd)
             .ok_or(NetError::NoContainer)
+    }
+
+    /// The sockets of the container's resolver, once [`crate::NetStep::Resolver`] has opened them.
+    pub fn take_resolver(&mut self) -> Option<Sockets> {
+        self.resolver.take()
+    }
+
+    pub(crate) fn keep_resolver(&mut self, sockets: Sockets) {
+        self.resolver = Some(sockets);
     }
 
     pub(crate) fn route(&mut self) -> Result<&mut netlink::Socket, NetError> {

@@ -16,7 +16,9 @@ pub mod link;
 pub mod network;
 pub mod port;
 pub mod proxy;
+mod slots;
 pub mod step;
+mod ticker;
 
 pub use endpoint::{Attach, Endpoint, Prepared, Sandbox, bare, prepare, removal, setup};
 pub use error::NetError;

@@ -102,6 +102,16 @@ pub fn connected(socket: impl AsFd) -> Result<()> {
     }
 }
 
+/// The address that a socket is bound to.
+///
+/// # Errors
+/// Of `getsockname`; `EAFNOSUPPORT` for a socket that is none of the internet's.
+pub fn local_address(socket: impl AsFd) -> Result<SocketAddr> {
+    net::getsockname(socket)
+        .and_then(SocketAddr::try_from)
+        .call(|| "getsockname")
+}
+
 /// Sends small writes at once.
 ///
 /// # Errors

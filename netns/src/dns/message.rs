@@ -31,6 +31,8 @@ pub struct Question {
     pub name: String,
     /// What is asked for.
     pub kind: u16,
+    /// It is asked in the internet's class; nothing of ours is known in any other.
+    pub internet: bool,
     /// The longest answer that the client takes over UDP.
     pub size: u16,
     /// The client wants others to be asked.
@@ -46,10 +48,25 @@ pub struct Question {
 pub enum Code {
     /// Answered, perhaps with nothing.
     Ok = 0,
+    /// The question cannot be read.
+    Format = 1,
     /// Nobody could be asked.
     ServerFailure = 2,
     /// There is no such name.
     NoName = 3,
+    /// It is no question but something else that is asked for.
+    NotImplemented = 4,
+    /// The server does not want to.
+    Refused = 5,
+}
+
+/// What the header of another server's answer says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// There is more: ask over TCP.
+    pub truncated: bool,
+    /// Another server may know better.
+    pub failed: bool,
 }
 
 /// One record of an answer.
@@ -80,15 +97,14 @@ impl Question {
         }
         let (name, end) = read_name(message, HEADER)?;
         let kind = word(end)?;
-        if word(end + 2)? != CLASS_IN {
-            return Err(Malformed);
-        }
+        let class = word(end + 2)?;
         let records = u32::from(word(6)?) + u32::from(word(8)?) + u32::from(word(10)?);
         let size = client_size(message, end + 4, records);
         Ok(Self {
             id: word(0)?,
             name,
             kind,
+            internet: class == CLASS_IN,
             size: size.unwrap_or(PLAIN_SIZE).max(PLAIN_SIZE),
             recursion: flags & 0x0100 != 0,
             extended: size.is_some(),
@@ -96,14 +112,64 @@ impl Question {
         })
     }
 
-    /// The answer with these records. Over UDP (`limited`) one that does not fit is sent empty and
-    /// marked, so that the client asks again over TCP.
+    /// The answer with these records, which are of one kind. Over UDP (`limited`) one that does not
+    /// fit is cut and marked, so that the client asks again over TCP, or makes do.
     pub fn answer(&self, code: Code, records: &[Data], ttl: u32, limited: bool) -> Vec<u8> {
         let whole = self.write(code, records, ttl, false);
-        if limited && whole.len() > usize::from(self.size) {
-            return self.write(code, &[], ttl, true);
+        let room = usize::from(self.size);
+        if !limited || whole.len() <= room {
+            return whole;
         }
-        whole
+        let bare = self.write(code, &[], ttl, true).len();
+        let each = (whole.len() - bare).div_ceil(records.len().max(1)).max(1);
+        let fit = room.saturating_sub(bare) / each;
+        self.write(code, &records[..fit.min(records.len())], ttl, true)
+    }
+
+    /// Another server's answer, as far as the client takes it over UDP: one that does not fit is
+    /// replaced by an empty one that is marked.
+    pub fn limit(&self, answer: Vec<u8>) -> Vec<u8> {
+        match answer.len() > usize::from(self.size) {
+            true => self.write(Code::Ok, &[], 0, true),
+            false => answer,
+        }
+    }
+
+    /// Looks at another server's answer to this question, which was sent with the number `id`;
+    /// `None` for a message that answers something else.
+    pub fn heard(&self, id: u16, message: &[u8]) -> Option<Heard> {
+        let header = message.get(..HEADER)?;
+        let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+        let flags = word(2);
+        let is_answer = flags & 0xf800 == 0x8000;
+        if word(0) != id || !is_answer {
+            return None;
+        }
+        let code = flags & 0x000f;
+        let failed = [
+            Code::Format,
+            Code::ServerFailure,
+            Code::NotImplemented,
+            Code::Refused,
+        ]
+        .iter()
+        .any(|bad| *bad as u16 == code);
+        let repeated = match word(4) {
+            // Who could not read the question need not repeat it.
+            0 => failed,
+            1 => self.is_repeated(message.get(HEADER..HEADER + self.raw.len())?),
+            _ => false,
+        };
+        repeated.then_some(Heard {
+            truncated: flags & 0x0200 != 0,
+            failed,
+        })
+    }
+
+    fn is_repeated(&self, raw: &[u8]) -> bool {
+        let (name, kind) = raw.split_at(raw.len() - 4);
+        // Lengths are below all letters, so that they are compared as they are.
+        self.raw.ends_with(kind) && self.raw[..name.len()].eq_ignore_ascii_case(name)
     }
 
     fn write(&self, code: Code, records: &[Data], ttl: u32, truncated: bool) -> Vec<u8> {
@@ -131,6 +197,32 @@ impl Question {
             message.extend([0; 6]);
         }
         message
+    }
+}
+
+/// The answer to what [`Question::parse`] cannot read; `None` for what must not be answered: an
+/// answer, or less than a header.
+pub fn refuse(message: &[u8]) -> Option<Vec<u8>> {
+    let header = message.get(..HEADER)?;
+    if header[2] & 0x80 != 0 {
+        return None;
+    }
+    let code = match header[2] & 0x78 {
+        0 => Code::Format,
+        _ => Code::NotImplemented,
+    };
+    let mut answer = vec![0; HEADER];
+    answer[..2].copy_from_slice(&header[..2]);
+    // The operation and the wish for recursion are repeated.
+    answer[2] = 0x80 | header[2] & 0x79;
+    answer[3] = 0x80 | code as u8;
+    Some(answer)
+}
+
+/// Gives a message another number.
+pub fn renumber(message: &mut [u8], id: u16) {
+    if let Some(place) = message.get_mut(..2) {
+        place.copy_from_slice(&id.to_be_bytes());
     }
 }
 
@@ -290,7 +382,7 @@ mod tests {
         let asked = Question::parse(&question("x", KIND_A, Some(1232))).unwrap();
         assert_eq!(asked.size, 1232);
         let cut = asked.answer(Code::Ok, &many, 600, true);
-        assert!(cut.len() < 100);
+        assert!((1232 - 16..=1232).contains(&cut.len()), "{}", cut.len());
         assert_eq!(cut[2] & 0x02, 0x02);
         let whole = asked.answer(Code::Ok, &many, 600, false);
         assert_eq!(whole[2] & 0x02, 0);
@@ -330,11 +422,55 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_answer_is_known_by_its_number_and_its_question() {
+        let asked = Question::parse(&question("web", KIND_A, None)).unwrap();
+        let mut answer = question("WEB", KIND_A, None);
+        answer[2] |= 0x80;
+        let fine = Heard {
+            truncated: false,
+            failed: false,
+        };
+        assert_eq!(asked.heard(0x1234, &answer), Some(fine));
+        assert_eq!(asked.heard(0x1235, &answer), None);
+        for (name, kind) in [("wex", KIND_A), ("web", KIND_AAAA), ("webb", KIND_A)] {
+            let mut other = question(name, kind, None);
+            assert_eq!(asked.heard(0x1234, &other), None, "no answer");
+            other[2] |= 0x80;
+            assert_eq!(asked.heard(0x1234, &other), None, "{name} {kind}");
+        }
+        answer[2] |= 0x02;
+        assert!(asked.heard(0x1234, &answer).unwrap().truncated);
+        answer[3] = 5;
+        assert!(asked.heard(0x1234, &answer).unwrap().failed);
+        // A refusal may leave the question out, an answer may not.
+        answer[5] = 0;
+        assert!(asked.heard(0x1234, &answer[..12]).is_some());
+        answer[3] = 0;
+        assert_eq!(asked.heard(0x1234, &answer[..12]), None);
+    }
+
+    #[test]
+    fn what_is_no_question_is_refused_or_left_alone() {
+        let mut update = question("web", KIND_A, None);
+        update[2] |= 0x28;
+        let refused = refuse(&update).unwrap();
+        assert_eq!((refused[2], refused[3]), (0xa9, 0x84));
+        assert_eq!(
+            refuse(&question("web", KIND_A, None)[..13]).unwrap()[3],
+            0x81
+        );
+        update[2] |= 0x80;
+        assert_eq!(refuse(&update), None);
+        assert_eq!(refuse(&update[..11]), None);
+    }
+
     proptest! {
         #[test]
         fn never_panics(message in proptest::collection::vec(any::<u8>(), 0..120)) {
             if let Ok(question) = Question::parse(&message) {
                 let _ = question.answer(Code::NoName, &[], 0, true);
+                let _ = question.heard(question.id, &message);
             }
         }
 

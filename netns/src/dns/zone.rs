@@ -1,34 +1,36 @@
-//! Who is called what on the networks of one container (pure).
+//! Which question a container gets which answer to, from what its networks know (pure).
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::message::{Data, KIND_A, KIND_AAAA, KIND_PTR, Question, reverse_address};
 
 /// How long an answer may be kept, as Docker has it.
 pub const TTL: u32 = 600;
+/// No answer has more addresses: the rest get their turn.
+const MOST: usize = 128;
 
-/// One container on one network, as the others on it see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// The network's name.
-    pub network: String,
-    /// The container's name; its addresses lead back to this one.
-    pub name: String,
-    /// What else it is called: short id, host name, aliases.
-    pub aliases: Vec<String>,
-    /// Its addresses there.
-    pub addresses: Vec<IpAddr>,
+/// Who is called what on the networks of one engine.
+pub trait Directory: std::fmt::Debug {
+    /// The addresses of all containers that are called so on a network; none where nobody is. The
+    /// name is in lower case.
+    fn named(&self, network: &str, name: &str) -> Vec<IpAddr>;
+    /// The name of the container that has an address on a network.
+    fn name_of(&self, network: &str, address: IpAddr) -> Option<String>;
 }
 
-/// All names that one container can look up.
+/// One network of the container that asks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Zone {
-    names: BTreeMap<String, Vec<IpAddr>>,
-    reverse: BTreeMap<IpAddr, String>,
+pub struct Membership {
+    /// The network's id.
+    pub id: String,
+    /// The network's name, behind the container's in full names.
+    pub name: String,
+    /// Links: what the container calls others here, and how they are called by all. They go before
+    /// all other names, and nobody else knows them.
+    pub links: Vec<(String, String)>,
 }
 
-/// What the zone knows of a question.
+/// What is known about a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
     /// These records; none where the name is known but has nothing of the kind.
@@ -37,71 +39,133 @@ pub enum Lookup {
     Unknown,
 }
 
-impl Zone {
-    /// The zone of a container on these members' networks. Links of its own are names only it
-    /// knows: what it calls another, and that one's addresses; they go before all others.
-    pub fn new(members: &[Member], links: &[(String, Vec<IpAddr>)]) -> Self {
-        let mut zone = Self::default();
-        for member in members {
-            for name in std::iter::once(&member.name).chain(&member.aliases) {
-                zone.add(name, &member.addresses);
-                zone.add(&format!("{name}.{}", member.network), &member.addresses);
-            }
-            for address in &member.addresses {
-                let full = format!("{}.{}", member.name, member.network);
-                zone.reverse.insert(*address, full);
-            }
-        }
-        for (alias, addresses) in links {
-            zone.names
-                .insert(alias.to_ascii_lowercase(), addresses.clone());
-        }
-        zone
+/// Answers a question. `turn` is a number that goes up with every question: a name that several
+/// containers share leads to another one first each time.
+pub fn look_up(
+    question: &Question,
+    networks: &[Membership],
+    directory: &dyn Directory,
+    turn: usize,
+) -> Lookup {
+    if !question.internet {
+        return Lookup::Unknown;
     }
-
-    fn add(&mut self, name: &str, addresses: &[IpAddr]) {
-        let known = self.names.entry(name.to_ascii_lowercase()).or_default();
-        for address in addresses {
-            if !known.contains(address) {
-                known.push(*address);
-            }
-        }
-    }
-
-    /// Answers a question. `turn` is a number that goes up with every question: a name that several
-    /// containers share leads to another one first each time.
-    pub fn look_up(&self, question: &Question, turn: usize) -> Lookup {
-        if question.kind == KIND_PTR {
-            let name = reverse_address(&question.name).and_then(|ip| self.reverse.get(&ip));
-            return match name {
-                Some(name) => Lookup::Known(vec![Data::Ptr(name.clone())]),
-                None => Lookup::Unknown,
-            };
-        }
-        let Some(addresses) = self.names.get(&question.name) else {
-            return Lookup::Unknown;
+    if question.kind == KIND_PTR {
+        return match reverse(&question.name, networks, directory) {
+            Some(name) => Lookup::Known(vec![Data::Ptr(name)]),
+            None => Lookup::Unknown,
         };
-        let mut records: Vec<Data> = addresses
-            .iter()
-            .filter_map(|address| match (question.kind, address) {
-                (KIND_A, IpAddr::V4(address)) => Some(Data::A(*address)),
-                (KIND_AAAA, IpAddr::V6(address)) => Some(Data::Aaaa(*address)),
-                _ => None,
-            })
-            .collect();
-        if !records.is_empty() {
-            let middle = turn % records.len();
-            records.rotate_left(middle);
-        }
-        Lookup::Known(records)
     }
+    let addresses = find(&question.name, networks, directory);
+    if addresses.is_empty() {
+        return Lookup::Unknown;
+    }
+    let mut records: Vec<Data> = addresses
+        .iter()
+        .filter_map(|address| match (question.kind, address) {
+            (KIND_A, IpAddr::V4(address)) => Some(Data::A(*address)),
+            (KIND_AAAA, IpAddr::V6(address)) => Some(Data::Aaaa(*address)),
+            _ => None,
+        })
+        .collect();
+    if !records.is_empty() {
+        let middle = turn % records.len();
+        records.rotate_left(middle);
+        records.truncate(MOST);
+    }
+    Lookup::Known(records)
+}
+
+fn reverse(name: &str, networks: &[Membership], directory: &dyn Directory) -> Option<String> {
+    let address = reverse_address(name)?;
+    networks.iter().find_map(|network| {
+        let container = directory.name_of(&network.id, address)?;
+        Some(format!("{container}.{}", network.name))
+    })
+}
+
+/// The addresses of the first network that knows the name: links first, then what all know; at
+/// each the whole name, then all that ends in a network's name. Both may have dots in them.
+fn find(name: &str, networks: &[Membership], directory: &dyn Directory) -> Vec<IpAddr> {
+    let linked = spellings(name, networks).find_map(|(network, name)| {
+        let is_alias = |link: &&(String, String)| link.0.eq_ignore_ascii_case(name);
+        let (_, source) = network.links.iter().find(is_alias)?;
+        some(directory.named(&network.id, &source.to_ascii_lowercase()))
+    });
+    linked
+        .or_else(|| {
+            spellings(name, networks)
+                .find_map(|(network, name)| some(directory.named(&network.id, name)))
+        })
+        .unwrap_or_default()
+}
+
+fn some(addresses: Vec<IpAddr>) -> Option<Vec<IpAddr>> {
+    (!addresses.is_empty()).then_some(addresses)
+}
+
+/// What a name can mean: the name on each network, and what stands before a network's name there.
+fn spellings<'a>(
+    name: &'a str,
+    networks: &'a [Membership],
+) -> impl Iterator<Item = (&'a Membership, &'a str)> {
+    let whole = networks.iter().map(move |network| (network, name));
+    let before = networks.iter().filter_map(move |network| {
+        let (split, rest) = name
+            .len()
+            .checked_sub(network.name.len())
+            .and_then(|at| name.split_at_checked(at))?;
+        let container = split.strip_suffix('.').filter(|text| !text.is_empty())?;
+        rest.eq_ignore_ascii_case(&network.name)
+            .then_some((network, container))
+    });
+    whole.chain(before)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
-    fn ask(zone: &Zone, name: &str, kind: u16, turn: usize) -> Option<Vec<String>> {
+    /// Network, name, addresses; the first entry of an address is its container.
+    #[derive(Debug, Default)]
+    struct Table(BTreeMap<(String, String), Vec<IpAddr>>);
+
+    impl Directory for Table {
+        fn named(&self, network: &str, name: &str) -> Vec<IpAddr> {
+            let key = (network.to_owned(), name.to_owned());
+            self.0.get(&key).cloned().unwrap_or_default()
+        }
+
+        fn name_of(&self, network: &str, address: IpAddr) -> Option<String> {
+            self.0
+                .iter()
+                .find(|((id, _), list)| id == network && list.contains(&address))
+                .map(|((_, name), _)| name.clone())
+        }
+    }
+
+    fn table(entries: &[(&str, &str, &[&str])]) -> Table {
+        let entries = entries.iter().map(|(network, name, addresses)| {
+            let list = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+            (((*network).to_owned(), (*name).to_owned()), list)
+        });
+        Table(entries.collect())
+    }
+
+    fn network(id: &str, name: &str, links: &[(&str, &str)]) -> Membership {
+        Membership {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            links: links
+                .iter()
+                .map(|(alias, source)| ((*alias).to_owned(), (*source).to_owned()))
+                .collect(),
+        }
+    }
+
+    fn asked(name: &str, kind: u16) -> Question {
         let mut message = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         for label in name.split('.') {
             message.push(label.len() as u8);
@@ -110,78 +174,74 @@ mod tests {
         message.push(0);
         message.extend(kind.to_be_bytes());
         message.extend([0, 1]);
-        match zone.look_up(&Question::parse(&message).unwrap(), turn) {
-            Lookup::Unknown => None,
-            Lookup::Known(records) => Some(
-                records
-                    .iter()
-                    .map(|record| match record {
-                        Data::A(ip) => ip.to_string(),
-                        Data::Aaaa(ip) => ip.to_string(),
-                        Data::Ptr(name) => name.clone(),
-                    })
-                    .collect(),
-            ),
-        }
+        Question::parse(&message).unwrap()
     }
 
-    fn member(name: &str, alias: &str, addresses: &[&str]) -> Member {
-        Member {
-            network: "net1".to_owned(),
-            name: name.to_owned(),
-            aliases: vec![alias.to_owned()],
-            addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+    /// The answer as text; `-` where others have to be asked.
+    fn ask(networks: &[Membership], table: &Table, name: &str, kind: u16, turn: usize) -> String {
+        match look_up(&asked(name, kind), networks, table, turn) {
+            Lookup::Unknown => "-".to_owned(),
+            Lookup::Known(records) => records
+                .iter()
+                .map(|record| match record {
+                    Data::A(ip) => ip.to_string(),
+                    Data::Aaaa(ip) => ip.to_string(),
+                    Data::Ptr(name) => name.clone(),
+                })
+                .collect::<Vec<_>>()
+                .join(" "),
         }
-    }
-
-    fn strings(list: &[&str]) -> Option<Vec<String>> {
-        Some(list.iter().map(|text| (*text).to_owned()).collect())
     }
 
     #[test]
-    fn names_aliases_networks_and_the_way_back() {
-        let zone = Zone::new(
-            &[
-                member("web1", "Web", &["10.0.0.2", "fd00::2"]),
-                member("web2", "web", &["10.0.0.3"]),
-            ],
-            &[("db".to_owned(), vec!["10.0.0.3".parse().unwrap()])],
-        );
-        assert_eq!(ask(&zone, "web1", KIND_A, 0), strings(&["10.0.0.2"]));
-        assert_eq!(ask(&zone, "WEB1.net1", KIND_A, 0), strings(&["10.0.0.2"]));
-        assert_eq!(ask(&zone, "web1", KIND_AAAA, 0), strings(&["fd00::2"]));
-        // Known, but nothing of the kind: an empty answer, not a refusal.
-        assert_eq!(ask(&zone, "web2", KIND_AAAA, 0), strings(&[]));
-        assert_eq!(ask(&zone, "db", KIND_A, 0), strings(&["10.0.0.3"]));
-        assert_eq!(ask(&zone, "db.net1", KIND_A, 0), None);
-        assert_eq!(ask(&zone, "example.org", KIND_A, 0), None);
-        assert_eq!(
-            ask(&zone, "2.0.0.10.in-addr.arpa", KIND_PTR, 0),
-            strings(&["web1.net1"])
-        );
-        assert_eq!(ask(&zone, "9.0.0.10.in-addr.arpa", KIND_PTR, 0), None);
+    fn names_full_names_links_and_the_way_back() {
+        let table = table(&[
+            ("1", "web1", &["10.0.0.2", "fd00::2"]),
+            ("1", "web", &["10.0.0.2", "10.0.0.3"]),
+            ("1", "a.b", &["10.0.0.4"]),
+            ("2", "db", &["10.1.0.2"]),
+            ("3", "secret", &["10.2.0.2"]),
+        ]);
+        let networks = [
+            network("1", "Net.one", &[("DB", "Web1"), ("gone", "stopped")]),
+            network("2", "two", &[]),
+        ];
+        for (name, kind, want) in [
+            ("web1", KIND_A, "10.0.0.2"),
+            ("WEB1.NET.ONE", KIND_A, "10.0.0.2"),
+            ("web1", KIND_AAAA, "fd00::2"),
+            // Known, but nothing of the kind: an empty answer, not a refusal.
+            ("a.b", KIND_AAAA, ""),
+            ("a.b", 15, ""),
+            ("a.b.net.one", KIND_A, "10.0.0.4"),
+            ("web1.two", KIND_A, "-"),
+            ("net.one", KIND_A, "-"),
+            // The link goes before the container of that name on another network.
+            ("db", KIND_A, "10.0.0.2"),
+            ("db.net.one", KIND_A, "10.0.0.2"),
+            ("db.two", KIND_A, "10.1.0.2"),
+            ("gone", KIND_A, "-"),
+            ("secret", KIND_A, "-"),
+            ("example.org", KIND_A, "-"),
+            ("4.0.0.10.in-addr.arpa", KIND_PTR, "a.b.Net.one"),
+            ("2.0.1.10.in-addr.arpa", KIND_PTR, "db.two"),
+            ("9.0.0.10.in-addr.arpa", KIND_PTR, "-"),
+            ("2.0.2.10.in-addr.arpa", KIND_PTR, "-"),
+        ] {
+            assert_eq!(ask(&networks, &table, name, kind, 0), want, "{name} {kind}");
+        }
     }
 
     #[test]
     fn a_shared_name_goes_round() {
-        let zone = Zone::new(
-            &[
-                member("a", "web", &["10.0.0.2"]),
-                member("b", "web", &["10.0.0.3"]),
-            ],
-            &[],
-        );
-        assert_eq!(
-            ask(&zone, "web", KIND_A, 0),
-            strings(&["10.0.0.2", "10.0.0.3"])
-        );
-        assert_eq!(
-            ask(&zone, "web", KIND_A, 1),
-            strings(&["10.0.0.3", "10.0.0.2"])
-        );
-        assert_eq!(
-            ask(&zone, "web", KIND_A, 2),
-            strings(&["10.0.0.2", "10.0.0.3"])
-        );
+        let table = table(&[("1", "web", &["10.0.0.2", "10.0.0.3", "fd00::3"])]);
+        let networks = [network("1", "one", &[])];
+        for (turn, want) in [
+            (0, "10.0.0.2 10.0.0.3"),
+            (1, "10.0.0.3 10.0.0.2"),
+            (2, "10.0.0.2 10.0.0.3"),
+        ] {
+            assert_eq!(ask(&networks, &table, "web", KIND_A, turn), want);
+        }
     }
 }

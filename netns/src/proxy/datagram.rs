@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use sys::inet::{self, Arrival, Transport};
 
-use super::Slots;
+use crate::slots::Slots;
 
 /// How long a flow without datagrams is kept.
 const IDLE: Duration = Duration::from_secs(90);
@@ -112,8 +112,8 @@ impl Flows {
             .values()
             .copied()
             .filter(|number| {
-                self.slots.list[*number]
-                    .as_ref()
+                self.slots
+                    .get(*number)
                     .is_none_or(|flow| now.duration_since(flow.used) >= IDLE)
             })
             .collect();
@@ -128,7 +128,7 @@ impl Flows {
             .known
             .values()
             .copied()
-            .min_by_key(|number| self.slots.list[*number].as_ref().map(|flow| flow.used));
+            .min_by_key(|number| self.slots.get(*number).map(|flow| flow.used));
         if let Some(number) = oldest {
             self.remove(number);
         }

@@ -19,15 +19,14 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
-};
+use rustix::time::Timespec;
 use sys::{Result, SysResultExt};
 
 use self::datagram::Flows;
 use self::stream::{Connection, Progress};
 use crate::port::{Port, Protocol, Socket};
+use crate::slots::Slots;
+use crate::ticker::Ticker;
 
 /// Bytes moved by one read.
 const CHUNK: usize = 64 * 1024;
@@ -46,8 +45,7 @@ const MOST: u64 = 4096;
 #[derive(Debug)]
 pub struct Proxy {
     epoll: OwnedFd,
-    timer: OwnedFd,
-    ticking: bool,
+    ticker: Ticker,
     listeners: Vec<Listener>,
     connections: Slots<Connection>,
     flows: Flows,
@@ -98,54 +96,6 @@ impl Token {
     }
 }
 
-/// Values with numbers that are used again.
-#[derive(Debug)]
-struct Slots<T> {
-    list: Vec<Option<T>>,
-    free: Vec<usize>,
-}
-
-impl<T> Slots<T> {
-    fn new() -> Self {
-        Self {
-            list: Vec::new(),
-            free: Vec::new(),
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.list.len() - self.free.len()
-    }
-
-    /// The number that the next value gets.
-    fn next(&self) -> usize {
-        self.free.last().copied().unwrap_or(self.list.len())
-    }
-
-    fn insert(&mut self, value: T) -> usize {
-        match self.free.pop() {
-            Some(index) => {
-                self.list[index] = Some(value);
-                index
-            }
-            None => {
-                self.list.push(Some(value));
-                self.list.len() - 1
-            }
-        }
-    }
-
-    fn get_mut(&mut self, index: usize) -> Option<&mut T> {
-        self.list.get_mut(index)?.as_mut()
-    }
-
-    fn remove(&mut self, index: usize) -> Option<T> {
-        let value = self.list.get_mut(index)?.take()?;
-        self.free.push(index);
-        Some(value)
-    }
-}
-
 impl AsFd for Proxy {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
@@ -160,15 +110,9 @@ impl Proxy {
     /// Of `epoll_create` and `timerfd_create`.
     pub fn new(sockets: Vec<Socket>, addresses: &[IpAddr]) -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).call(|| "epoll_create1")?;
-        let timer = timerfd_create(
-            TimerfdClockId::Monotonic,
-            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
-        )
-        .call(|| "timerfd_create")?;
         let mut proxy = Self {
             epoll,
-            timer,
-            ticking: false,
+            ticker: Ticker::new(TICK)?,
             listeners: Vec::new(),
             connections: Slots::new(),
             flows: Flows::new(),
@@ -176,7 +120,7 @@ impl Proxy {
             limit: limit(),
             paused: false,
         };
-        proxy.watch(proxy.timer.as_fd(), Token::Timer, EventFlags::IN)?;
+        proxy.watch(proxy.ticker.as_fd(), Token::Timer, EventFlags::IN)?;
         for socket in sockets {
             let host = socket.binding.host.ip;
             let Some(address) = target(host, addresses) else {
@@ -320,7 +264,7 @@ impl Proxy {
 
     /// Tells epoll what the connection waits for now.
     fn rearm(&mut self, index: usize, before: (EventFlags, EventFlags)) {
-        let Some(connection) = self.connections.list.get(index).and_then(Option::as_ref) else {
+        let Some(connection) = self.connections.get(index) else {
             return;
         };
         let now = connection.interest();
@@ -376,7 +320,7 @@ impl Proxy {
         }
         if pause {
             // Should nothing of ours end, descriptors may become free elsewhere.
-            self.start_ticking();
+            self.ticker.start();
         }
     }
 
@@ -398,7 +342,7 @@ impl Proxy {
                 if added.is_err() {
                     self.flows.remove(number);
                 }
-                self.start_ticking();
+                self.ticker.start();
             }
         }
     }
@@ -416,21 +360,12 @@ impl Proxy {
         }
     }
 
-    fn start_ticking(&mut self) {
-        if !self.ticking {
-            self.ticking = set_timer(&self.timer, TICK);
-        }
-    }
-
     fn tick(&mut self) {
-        let mut count = [0; 8];
-        // Only empties the timer; its count does not matter.
-        let _ = rustix::io::read(&self.timer, &mut count);
+        self.ticker.clear();
         self.flows.expire(Instant::now());
         self.pause(false);
         if self.flows.len() == 0 {
-            set_timer(&self.timer, Duration::ZERO);
-            self.ticking = false;
+            self.ticker.stop();
         }
     }
 }
@@ -451,16 +386,4 @@ fn limit() -> usize {
     let soft = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let pairs = (soft.saturating_sub(RESERVE) / 2).clamp(1, MOST);
     usize::try_from(pairs).unwrap_or(1)
-}
-
-fn set_timer(timer: &OwnedFd, every: Duration) -> bool {
-    let spec = Timespec {
-        tv_sec: i64::try_from(every.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: 0,
-    };
-    let spec = Itimerspec {
-        it_interval: spec,
-        it_value: spec,
-    };
-    timerfd_settime(timer, TimerfdTimerFlags::empty(), &spec).is_ok()
 }

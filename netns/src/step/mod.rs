@@ -3,12 +3,14 @@
 mod container;
 mod firewall;
 mod kinds;
+mod names;
 
 use ipnet::IpNet;
 use plan::{Description, Step};
 use serde::{Deserialize, Serialize};
 use sys::netlink::Mac;
 
+use crate::dns::{Names, listen};
 use crate::error::NetError;
 use crate::firewall::mark::Mark;
 use crate::firewall::{NetworkRules, Opening};
@@ -35,6 +37,10 @@ pub enum NetStep {
     Interface(Interface),
     /// Opens the firewall for one container.
     Openings(Openings),
+    /// Opens the sockets of the container's resolver; they go with its namespace.
+    Resolver,
+    /// Tells all others on a network what the container is called; undoing takes the names back.
+    Names(Names),
     /// Removes a network's rules; nothing to undo.
     RemoveFirewall(Firewall),
     /// Removes a network's bridge; nothing to undo.
@@ -130,6 +136,8 @@ impl Step<Host> for NetStep {
             NetStep::Veth(_) => "veth-create",
             NetStep::Interface(_) => "interface-up",
             NetStep::Openings(_) => "firewall-open",
+            NetStep::Resolver => "resolver-listen",
+            NetStep::Names(_) => "names-publish",
             NetStep::RemoveFirewall(_) => "network-firewall-remove",
             NetStep::RemoveBridge(_) => "bridge-remove",
         }
@@ -145,6 +153,8 @@ impl Step<Host> for NetStep {
             NetStep::Veth(veth) => veth.apply(host),
             NetStep::Interface(interface) => interface.apply(host),
             NetStep::Openings(openings) => openings.open(host),
+            NetStep::Resolver => names::listen(host),
+            NetStep::Names(names) => Ok(names.publish()?),
             NetStep::RemoveFirewall(firewall) => firewall.remove(host),
             NetStep::RemoveBridge(name) => kinds::delete_link(host, name),
         }
@@ -155,11 +165,13 @@ impl Step<Host> for NetStep {
             NetStep::Hold(hold) => Ok(hold.release()?),
             NetStep::Veth(veth) => kinds::delete_link(host, &veth.name),
             NetStep::Openings(openings) => openings.close(host),
+            NetStep::Names(names) => Ok(names.withdraw()?),
             NetStep::Forwarding(_)
             | NetStep::Bridge(_)
             | NetStep::NetworkFirewall(_)
             | NetStep::Settings(_)
             | NetStep::Interface(_)
+            | NetStep::Resolver
             | NetStep::RemoveFirewall(_)
             | NetStep::RemoveBridge(_) => Ok(()),
         }
@@ -175,6 +187,8 @@ impl Step<Host> for NetStep {
             NetStep::Veth(veth) => veth.describe(),
             NetStep::Interface(interface) => interface.describe(),
             NetStep::Openings(openings) => openings.describe(),
+            NetStep::Resolver => names::describe_listen(),
+            NetStep::Names(names) => names::describe(names),
             NetStep::RemoveFirewall(firewall) => firewall.describe_removal(),
             NetStep::RemoveBridge(name) => kinds::describe_removal(name),
         }
@@ -192,6 +206,8 @@ impl Step<Host> for NetStep {
             NetStep::Veth(veth) => veth.shell(),
             NetStep::Interface(interface) => interface.shell(),
             NetStep::Openings(openings) => openings.shell(),
+            NetStep::Resolver => listen::shell(),
+            NetStep::Names(names) => names::shell(names),
             NetStep::RemoveFirewall(firewall) => firewall.removal_shell(),
             NetStep::RemoveBridge(name) => vec![format!("ip link delete {name}")],
         }

@@ -76,6 +76,24 @@ pub enum Expression<'a> {
         /// To where.
         to: Register,
     },
+    /// Loads a value.
+    Load {
+        /// The value.
+        value: Vec<u8>,
+        /// To where.
+        to: Register,
+    },
+    /// Replaces bytes of the transport header, and its checksum with them.
+    Rewrite {
+        /// At which offset.
+        offset: u32,
+        /// How many.
+        length: u32,
+        /// By what.
+        from: Register,
+        /// Where the header's checksum stands.
+        checksum: u32,
+    },
     /// Loads whose address the destination is: 2 for the host's own.
     DestinationType(Register),
     /// Loads the connection's state as a bit.
@@ -128,7 +146,7 @@ impl Expression<'_> {
     fn name(&self) -> &'static str {
         match self {
             Expression::Meta(..) => "meta",
-            Expression::Payload { .. } => "payload",
+            Expression::Payload { .. } | Expression::Rewrite { .. } => "payload",
             Expression::DestinationType(_) => "fib",
             Expression::ConnectionState(_) => "ct",
             Expression::And(..) => "bitwise",
@@ -136,7 +154,7 @@ impl Expression<'_> {
             Expression::Lookup { .. } | Expression::Map { .. } => "lookup",
             Expression::DestinationNat { .. } => "nat",
             Expression::Masquerade => "masq",
-            Expression::Verdict(_) => "immediate",
+            Expression::Load { .. } | Expression::Verdict(_) => "immediate",
         }
     }
 
@@ -166,6 +184,16 @@ impl Expression<'_> {
                 data.number(3, *offset);
                 data.number(4, *length);
             }
+            Expression::Load { value, to } => {
+                data.number(1, to.number());
+                data.nested(2, |content| content.bytes(1, value));
+            }
+            Expression::Rewrite {
+                offset,
+                length,
+                from,
+                checksum,
+            } => write_rewrite(data, (*offset, *length), *from, *checksum),
             Expression::DestinationType(to) => {
                 const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
                 const NFTA_FIB_F_DADDR: u32 = 2;
@@ -223,6 +251,22 @@ fn write_and(data: &mut Writer<'_>, register: Register, mask: [u8; 4]) {
     data.number(3, 4);
     data.nested(4, |content| content.bytes(1, &mask));
     data.nested(5, |content| content.bytes(1, &[0; 4]));
+}
+
+fn write_rewrite(
+    data: &mut Writer<'_>,
+    (offset, length): (u32, u32),
+    from: Register,
+    checksum: u32,
+) {
+    const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
+    const NFT_PAYLOAD_CSUM_INET: u32 = 1;
+    data.number(2, NFT_PAYLOAD_TRANSPORT_HEADER);
+    data.number(3, offset);
+    data.number(4, length);
+    data.number(5, from.number());
+    data.number(6, NFT_PAYLOAD_CSUM_INET);
+    data.number(7, checksum);
 }
 
 fn write_verdict(data: &mut Writer<'_>, verdict: Verdict<'_>) {

@@ -1,0 +1,444 @@
+//! The resolver of one container: answers names of its networks and asks others for the rest.
+//!
+//! Like the userland proxy it is a state machine over one epoll descriptor: readable when there is
+//! work, [`Resolver::dispatch`] does a bounded amount of it and never waits. A container can keep
+//! it busy but not make it grow: questions under way and connections have their limits.
+
+mod forward;
+mod servers;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
+use rustix::time::Timespec;
+use sys::inet;
+use sys::{Result, SysResultExt};
+
+use self::forward::{Asker, Forward, Outcome};
+pub use self::servers::Servers;
+use self::stream::{Arrival, Stream};
+use super::listen::Sockets;
+use super::message::{Code, Question, refuse};
+use super::zone::{Directory, Lookup, Membership, TTL, look_up};
+use crate::slots::Slots;
+use crate::ticker::Ticker;
+
+/// The longest question that is read.
+const QUESTION: usize = 4096;
+/// Bytes moved by one read.
+const CHUNK: usize = 64 * 1024;
+/// Events handled by one call.
+const EVENTS: usize = 64;
+/// Datagrams or connections taken for one event.
+const BURST: usize = 32;
+/// Questions under way to other servers.
+const FORWARDS: usize = 128;
+/// Connections of clients.
+const CLIENTS: usize = 64;
+/// How long a connection may be silent.
+const IDLE: Duration = Duration::from_secs(10);
+/// How often what takes too long is looked for.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What a resolver knows; it can change while it runs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The networks that the container is on.
+    pub networks: Vec<Membership>,
+    /// Who is asked for other names.
+    pub servers: Servers,
+}
+
+/// The resolver of one container.
+#[derive(Debug)]
+pub struct Resolver {
+    epoll: OwnedFd,
+    ticker: Ticker,
+    sockets: Sockets,
+    directory: Box<dyn Directory>,
+    config: Config,
+    forwards: Slots<Forward>,
+    clients: Slots<Client>,
+    scratch: Vec<u8>,
+    turn: usize,
+    serial: u64,
+}
+
+/// A connection from the container.
+#[derive(Debug)]
+struct Client {
+    stream: Stream,
+    serial: u64,
+    /// Its question is under way: the next is read after the answer.
+    busy: bool,
+    used: Instant,
+}
+
+/// What becomes of a question.
+#[derive(Debug)]
+enum Reply {
+    /// This is the answer.
+    Now(Vec<u8>),
+    /// Others have been asked.
+    Later,
+    /// It must not be answered.
+    Never,
+}
+
+/// What an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token {
+    Tick,
+    Datagrams,
+    Connections,
+    Client(usize),
+    Forward(usize),
+}
+
+impl Token {
+    fn data(self) -> EventData {
+        let (kind, index) = match self {
+            Token::Tick => (0, 0),
+            Token::Datagrams => (1, 0),
+            Token::Connections => (2, 0),
+            Token::Client(index) => (3, index),
+            Token::Forward(index) => (4, index),
+        };
+        EventData::new_u64((index as u64) << 3 | kind)
+    }
+
+    fn of(data: EventData) -> Option<Self> {
+        let number = data.u64();
+        let index = usize::try_from(number >> 3).ok()?;
+        match number & 7 {
+            0 => Some(Token::Tick),
+            1 => Some(Token::Datagrams),
+            2 => Some(Token::Connections),
+            3 => Some(Token::Client(index)),
+            4 => Some(Token::Forward(index)),
+            _ => None,
+        }
+    }
+}
+
+impl AsFd for Resolver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+impl Resolver {
+    /// A resolver on these sockets. It belongs to the namespace of the caller: from there other
+    /// servers are asked.
+    ///
+    /// # Errors
+    /// Of `epoll_create` and `timerfd_create`.
+    pub fn new(
+        sockets: Sockets,
+        directory: impl Directory + 'static,
+        config: Config,
+    ) -> Result<Self> {
+        let resolver = Self {
+            epoll: epoll::create(CreateFlags::CLOEXEC).call(|| "epoll_create1")?,
+            ticker: Ticker::new(TICK)?,
+            sockets,
+            directory: Box::new(directory),
+            config,
+            forwards: Slots::new(),
+            clients: Slots::new(),
+            scratch: Vec::new(),
+            turn: 0,
+            serial: 0,
+        };
+        for (fd, token) in [
+            (resolver.ticker.as_fd(), Token::Tick),
+            (resolver.sockets.udp.as_fd(), Token::Datagrams),
+            (resolver.sockets.tcp.as_fd(), Token::Connections),
+        ] {
+            epoll::add(&resolver.epoll, fd, token.data(), EventFlags::IN)
+                .call(|| "epoll_ctl(EPOLL_CTL_ADD)")?;
+        }
+        Ok(resolver)
+    }
+
+    /// Knows something else from now on; questions under way are not touched.
+    pub fn configure(&mut self, config: Config) {
+        self.config = config;
+    }
+
+    /// What it knows now.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Questions and connections under way.
+    pub fn load(&self) -> usize {
+        self.forwards.len() + self.clients.len()
+    }
+
+    /// Does the work that waits, at most a bounded amount: the descriptor stays readable if there
+    /// is more. A question or connection that fails ends alone.
+    ///
+    /// # Errors
+    /// Of `epoll_wait`: the resolver is broken as a whole.
+    pub fn dispatch(&mut self) -> Result<()> {
+        let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&now)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).call(|| "epoll_wait"),
+        }
+        if !events.is_empty() && self.scratch.is_empty() {
+            self.scratch = vec![0; CHUNK];
+        }
+        for event in events {
+            let (flags, data) = (event.flags, event.data);
+            match Token::of(data) {
+                Some(Token::Tick) => self.tick(),
+                Some(Token::Datagrams) => self.read_datagrams(),
+                Some(Token::Connections) => self.accept(),
+                Some(Token::Client(slot)) => self.client_event(slot, flags),
+                Some(Token::Forward(slot)) => self.forward_event(slot),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn read_datagrams(&mut self) {
+        for _ in 0..BURST {
+            // One byte more than allowed shows what is too long.
+            let room = &mut self.scratch[..=QUESTION];
+            let arrival = match inet::receive(&self.sockets.udp, room) {
+                Ok(Some(arrival)) => arrival,
+                Ok(None) => return,
+                // A client that is gone is reported at the next receive.
+                Err(_) => continue,
+            };
+            if arrival.length > QUESTION {
+                continue;
+            }
+            let message = self.scratch[..arrival.length].to_vec();
+            let asker = Asker::Datagram {
+                from: arrival.from,
+                to: arrival.to,
+            };
+            if let Reply::Now(answer) = self.answer(message, asker) {
+                self.deliver(asker, &answer);
+            }
+        }
+    }
+
+    /// The answer if it is known now; otherwise somebody is asked.
+    fn answer(&mut self, message: Vec<u8>, asker: Asker) -> Reply {
+        let Ok(question) = Question::parse(&message) else {
+            return refuse(&message).map_or(Reply::Never, Reply::Now);
+        };
+        self.turn = self.turn.wrapping_add(1);
+        let networks = &self.config.networks;
+        match look_up(&question, networks, self.directory.as_ref(), self.turn) {
+            Lookup::Known(records) => {
+                let limited = matches!(asker, Asker::Datagram { .. });
+                Reply::Now(question.answer(Code::Ok, &records, TTL, limited))
+            }
+            Lookup::Unknown => self
+                .forward(question, message, asker)
+                .map_or(Reply::Later, Reply::Now),
+        }
+    }
+
+    fn forward(&mut self, question: Question, message: Vec<u8>, asker: Asker) -> Option<Vec<u8>> {
+        if self.forwards.len() >= FORWARDS {
+            return Some(question.answer(Code::ServerFailure, &[], 0, false));
+        }
+        let servers = self.config.servers.now().to_vec();
+        let (forward, outcome) = Forward::begin(asker, question, message, servers);
+        if let Outcome::Done(answer) = outcome {
+            return Some(answer);
+        }
+        let slot = self.forwards.insert(forward);
+        self.ticker.start();
+        self.follow(slot, outcome)
+    }
+
+    /// Waits for what the question waits for now; gives the answer if there is one.
+    fn follow(&mut self, slot: usize, outcome: Outcome) -> Option<Vec<u8>> {
+        let token = Token::Forward(slot).data();
+        let interest = self.forwards.get(slot).and_then(Forward::interest);
+        let waited = match (&outcome, interest) {
+            (Outcome::Done(_), _) | (_, None) => Ok(()),
+            (Outcome::Moved, Some((fd, flags))) => epoll::add(&self.epoll, fd, token, flags),
+            (Outcome::Waits, Some((fd, flags))) => epoll::modify(&self.epoll, fd, token, flags),
+        };
+        if let Outcome::Done(answer) = outcome {
+            self.forwards.remove(slot);
+            return Some(answer);
+        }
+        if waited.is_err() {
+            let failed = self.forwards.remove(slot)?;
+            return Some(failed.question.answer(Code::ServerFailure, &[], 0, false));
+        }
+        None
+    }
+
+    fn forward_event(&mut self, slot: usize) {
+        if let Some(forward) = self.forwards.get_mut(slot) {
+            let asker = forward.asker;
+            let outcome = forward.progress(&mut self.scratch);
+            self.settle(slot, asker, outcome);
+        }
+    }
+
+    fn settle(&mut self, slot: usize, asker: Asker, outcome: Outcome) {
+        if let Some(answer) = self.follow(slot, outcome) {
+            self.deliver(asker, &answer);
+        }
+    }
+
+    /// Gives an answer to who waits for it; one who has gone is none the worse.
+    fn deliver(&mut self, asker: Asker, answer: &[u8]) {
+        match asker {
+            Asker::Datagram { from, to } => {
+                // An answer that cannot be sent is lost, as datagrams are.
+                let _ = inet::send_from(&self.sockets.udp, answer, to, from);
+            }
+            Asker::Stream { slot, serial } => {
+                let Some(client) = self.clients.get_mut(slot) else {
+                    return;
+                };
+                if client.serial == serial {
+                    client.busy = false;
+                    client.stream.push(answer);
+                    self.serve(slot);
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..BURST {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let Ok(socket) = accept_with(&self.sockets.tcp, flags) else {
+                return;
+            };
+            if self.clients.len() >= CLIENTS {
+                self.drop_stalest();
+            }
+            self.serial += 1;
+            let client = Client {
+                stream: Stream::new(socket, QUESTION),
+                serial: self.serial,
+                busy: false,
+                used: Instant::now(),
+            };
+            let token = Token::Client(self.clients.next()).data();
+            if epoll::add(&self.epoll, &client.stream, token, EventFlags::IN).is_ok() {
+                self.clients.insert(client);
+                self.ticker.start();
+            }
+        }
+    }
+
+    /// Makes room for a connection: at the expense of who has been silent for longest.
+    fn drop_stalest(&mut self) {
+        let stalest = self.clients.iter().min_by_key(|(_, client)| client.used);
+        if let Some(slot) = stalest.map(|(slot, _)| slot) {
+            self.clients.remove(slot);
+        }
+    }
+
+    fn client_event(&mut self, slot: usize, flags: EventFlags) {
+        let gone = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+        match self.clients.get(slot) {
+            // Both directions are closed: there is nobody to answer.
+            Some(_) if gone => drop(self.clients.remove(slot)),
+            Some(_) => self.serve(slot),
+            None => {}
+        }
+    }
+
+    /// Sends what waits for a client and reads its next questions, until one is under way or there
+    /// is nothing to do.
+    fn serve(&mut self, slot: usize) {
+        let mut more = EventFlags::OUT;
+        for _ in 0..BURST {
+            let Some(client) = self.clients.get_mut(slot) else {
+                return;
+            };
+            client.used = Instant::now();
+            if !client.stream.flush() {
+                self.clients.remove(slot);
+                return;
+            }
+            if client.busy || client.stream.sends() {
+                more = EventFlags::empty();
+                break;
+            }
+            let message = match client.stream.receive(&mut self.scratch[..QUESTION]) {
+                Arrival::Message(message) => message,
+                Arrival::Nothing => {
+                    more = EventFlags::empty();
+                    break;
+                }
+                Arrival::End => {
+                    self.clients.remove(slot);
+                    return;
+                }
+            };
+            let serial = client.serial;
+            let reply = self.answer(message, Asker::Stream { slot, serial });
+            match (reply, self.clients.get_mut(slot)) {
+                (Reply::Now(answer), Some(client)) => client.stream.push(&answer),
+                (Reply::Later, Some(client)) => client.busy = true,
+                _ => drop(self.clients.remove(slot)),
+            }
+        }
+        if let Some(client) = self.clients.get(slot) {
+            // What has been read already makes no event: after a burst it asks for one.
+            let flags = client.stream.interest(!client.busy) | more;
+            // It was added when it came.
+            let _ = epoll::modify(
+                &self.epoll,
+                &client.stream,
+                Token::Client(slot).data(),
+                flags,
+            );
+        }
+    }
+
+    fn tick(&mut self) {
+        self.ticker.clear();
+        let now = Instant::now();
+        let waiting: Vec<usize> = self.forwards.iter().map(|(slot, _)| slot).collect();
+        for slot in waiting {
+            if let Some(forward) = self.forwards.get_mut(slot) {
+                let asker = forward.asker;
+                let outcome = forward.expire(now);
+                self.settle(slot, asker, outcome);
+            }
+        }
+        let idle = |client: &Client| !client.busy && now.duration_since(client.used) >= IDLE;
+        let stale: Vec<usize> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| idle(client))
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in stale {
+            self.clients.remove(slot);
+        }
+        if self.load() == 0 {
+            self.ticker.stop();
+        }
+    }
+}
