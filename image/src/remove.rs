@@ -22,6 +22,10 @@ pub struct ImageUser {
     pub running: bool,
 }
 
+/// Looks who stands on images now. It is asked again once an image has gone: a container that was
+/// being made meanwhile is seen then, and keeps its layers.
+pub type Look<'a> = &'a dyn Fn() -> Result<Vec<ImageUser>>;
+
 /// One line that `rmi` prints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Removed {
@@ -49,10 +53,10 @@ impl ImageStore {
     /// # Errors
     /// [`ImageError::Conflict`] where a container or another name is in the way;
     /// [`ImageError::NotFound`].
-    pub fn remove(&self, name: &str, force: bool, users: &[ImageUser]) -> Result<Vec<Removed>> {
+    pub fn remove(&self, name: &str, force: bool, look: Look<'_>) -> Result<Vec<Removed>> {
         let _lock = self.lock()?;
-        let (mut removed, parent) = self.remove_one(name, force, users)?;
-        self.remove_parents(parent, users, &mut removed)?;
+        let (mut removed, parent) = self.remove_one(name, force, look)?;
+        self.remove_parents(parent, look, &mut removed)?;
         Ok(removed)
     }
 
@@ -60,14 +64,9 @@ impl ImageStore {
     ///
     /// # Errors
     /// As [`ImageStore::remove`].
-    pub fn remove_alone(
-        &self,
-        name: &str,
-        force: bool,
-        users: &[ImageUser],
-    ) -> Result<Vec<Removed>> {
+    pub fn remove_alone(&self, name: &str, force: bool, look: Look<'_>) -> Result<Vec<Removed>> {
         let _lock = self.lock()?;
-        Ok(self.remove_one(name, force, users)?.0)
+        Ok(self.remove_one(name, force, look)?.0)
     }
 
     /// What was removed, and the image that it was committed on where it is gone itself.
@@ -75,12 +74,11 @@ impl ImageStore {
         &self,
         name: &str,
         force: bool,
-        users: &[ImageUser],
+        look: Look<'_>,
     ) -> Result<(Vec<Removed>, Option<ImageId>)> {
         let image = self.resolve_to_remove(name)?;
         let tags = self.names_of(image.id)?;
-        let all_users = users;
-        let users: Vec<&ImageUser> = users.iter().filter(|user| user.image == image.id).collect();
+        let users = of_image(look()?, image.id);
         let mut removed = Vec::new();
         if !names_id(name, image.id) {
             if !force
@@ -122,7 +120,7 @@ impl ImageStore {
         let parent = self.record(image.id).ok().and_then(|record| record.parent);
         self.take_away(image.id)?;
         removed.push(Removed::Image(image.id));
-        removed.extend(self.remove_layers(&image, all_users)?);
+        removed.extend(self.remove_layers(&image, &look()?)?);
         Ok((removed, parent))
     }
 
@@ -131,11 +129,11 @@ impl ImageStore {
     fn remove_parents(
         &self,
         mut next: Option<ImageId>,
-        users: &[ImageUser],
+        look: Look<'_>,
         removed: &mut Vec<Removed>,
     ) -> Result<()> {
         while let Some(id) = next {
-            let in_use = users.iter().any(|user| user.image == id);
+            let in_use = look()?.iter().any(|user| user.image == id);
             if in_use || !self.names_of(id)?.is_empty() || self.has_children(id)? {
                 return Ok(());
             }
@@ -145,7 +143,7 @@ impl ImageStore {
             };
             self.take_away(id)?;
             removed.push(Removed::Image(id));
-            removed.extend(self.remove_layers(&image, users)?);
+            removed.extend(self.remove_layers(&image, &look()?)?);
             next = record.parent;
         }
         Ok(())
@@ -222,7 +220,7 @@ impl ImageStore {
         &self,
         image: &Image,
         tags: &[Reference],
-        users: &[&ImageUser],
+        users: &[ImageUser],
         force: bool,
     ) -> Result<Option<ImageError>> {
         let error = |how: &str, why: String| {
@@ -278,6 +276,11 @@ impl ImageStore {
         }
         Ok(removed)
     }
+}
+
+fn of_image(mut users: Vec<ImageUser>, image: ImageId) -> Vec<ImageUser> {
+    users.retain(|user| user.image == image);
+    users
 }
 
 /// Whether the user named the image by its id or the beginning of it.

@@ -109,6 +109,9 @@ pub enum ImageError {
         #[source]
         source: serde_json::Error,
     },
+    /// Nobody can tell which containers stand on images.
+    #[error("cannot tell which containers use images")]
+    Users(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The kernel refused a step.
     #[error("cannot {what}")]
     Step {
@@ -337,7 +340,8 @@ impl ImageStore {
         Ok(dir)
     }
 
-    fn exists(&self, id: ImageId) -> bool {
+    /// Whether the image is in the store: one look at a file, no document is read.
+    pub fn exists(&self, id: ImageId) -> bool {
         self.root.join(IMAGES).join(id.hex()).exists()
     }
 

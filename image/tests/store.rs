@@ -136,27 +136,38 @@ fn privileged_removing_says_what_docker_says() {
         untagged.chain(gone.iter().cloned()).collect()
     };
     let stage = fresh(&["x:1"]);
-    assert_eq!(text(stage.store.remove("x:1", false, &[])), all(&["x:1"]));
+    assert_eq!(
+        text(stage.store.remove("x:1", false, &|| Ok(Vec::new()))),
+        all(&["x:1"])
+    );
     stage.is_empty();
     let stage = fresh(&["x:1", "x:2"]);
     assert_eq!(
-        text(stage.store.remove("x:1", false, &[])),
+        text(stage.store.remove("x:1", false, &|| Ok(Vec::new()))),
         ["Untagged: x:1"]
     );
     assert_eq!(
-        text(stage.store.remove(&id.hex(), false, &[])),
+        text(stage.store.remove(&id.hex(), false, &|| Ok(Vec::new()))),
         all(&["x:2"])
     );
     let stage = fresh(&["x:1", "y:1"]);
     assert_eq!(
-        text(stage.store.remove(&id.hex()[..9], false, &[])),
+        text(
+            stage
+                .store
+                .remove(&id.hex()[..9], false, &|| Ok(Vec::new()))
+        ),
         [format!(
             "conflict: unable to delete {image_short} (must be forced) - image is \
                   referenced in multiple repositories"
         )]
     );
     assert_eq!(
-        text(stage.store.remove(&id.to_string(), true, &[])),
+        text(
+            stage
+                .store
+                .remove(&id.to_string(), true, &|| Ok(Vec::new()))
+        ),
         all(&["x:1", "y:1"])
     );
     let stage = fresh(&["x:1"]);
@@ -165,7 +176,7 @@ fn privileged_removing_says_what_docker_says() {
         text(
             stage
                 .store
-                .remove("x:1", false, std::slice::from_ref(&stopped))
+                .remove("x:1", false, &|| Ok(vec![stopped.clone()]))
         ),
         [format!(
             "conflict: unable to remove repository reference \"x:1\" (must force) - \
@@ -173,7 +184,11 @@ fn privileged_removing_says_what_docker_says() {
         )]
     );
     assert_eq!(
-        text(stage.store.remove(&id.hex(), true, &[running])),
+        text(
+            stage
+                .store
+                .remove(&id.hex(), true, &|| Ok(vec![running.clone()]))
+        ),
         [format!(
             "conflict: unable to delete {image_short} (cannot be forced) - image is being \
                   used by running container {short}"
@@ -183,7 +198,7 @@ fn privileged_removing_says_what_docker_says() {
         text(
             stage
                 .store
-                .remove(&id.hex(), false, std::slice::from_ref(&stopped))
+                .remove(&id.hex(), false, &|| Ok(vec![stopped.clone()]))
         ),
         [format!(
             "conflict: unable to delete {image_short} (must be forced) - image is being \
@@ -195,7 +210,7 @@ fn privileged_removing_says_what_docker_says() {
         text(
             stage
                 .store
-                .remove("x:1", true, std::slice::from_ref(&stopped))
+                .remove("x:1", true, &|| Ok(vec![stopped.clone()]))
         ),
         ["Untagged: x:1".to_owned(), gone[0].clone()]
     );
@@ -203,14 +218,26 @@ fn privileged_removing_says_what_docker_says() {
     assert_eq!(stage.store.collect(&[stopped]).unwrap(), []);
     assert_eq!(stage.store.collect(&[]).unwrap().len(), 2);
     assert_eq!(
-        text(stage.store.remove("x:1", false, &[])),
+        text(stage.store.remove("x:1", false, &|| Ok(Vec::new()))),
         ["No such image: x:1"]
     );
+    // So does what a container stands on that was made while its image went.
+    let stage = fresh(&["x:1"]);
+    let (late, looks) = (user(&stage, false), std::cell::Cell::new(0));
+    let look = || {
+        looks.set(looks.get() + 1);
+        Ok(vec![late.clone(); looks.get() - 1])
+    };
+    assert_eq!(
+        text(stage.store.remove("x:1", false, &look)),
+        ["Untagged: x:1".to_owned(), gone[0].clone()]
+    );
+    assert_eq!(stage.store.layers().layers().unwrap().len(), 2);
     // A layer that another image stands on stays.
     let stage = fresh(&["x:1"]);
     stage.load(&docker(&layers[..1], &["base"]).tar());
     assert_eq!(
-        text(stage.store.remove("x:1", false, &[])).last(),
+        text(stage.store.remove("x:1", false, &|| Ok(Vec::new()))).last(),
         Some(&gone[1])
     );
     stage.store.inspect("base").unwrap();
@@ -232,14 +259,20 @@ fn privileged_a_damaged_image_can_be_removed_and_harms_no_other() {
     std::fs::remove_file(place.join("image.json")).unwrap();
     std::fs::write(place.join("config.json"), "{").unwrap();
     assert_eq!(stage.store.list().unwrap().len(), 1);
-    let removed = stage.store.remove("y:1", false, &[]).unwrap();
+    let removed = stage
+        .store
+        .remove("y:1", false, &|| Ok(Vec::new()))
+        .unwrap();
     assert_eq!(
         removed.len(),
         2,
         "the layers stay while nobody knows whose they are"
     );
     assert!(stage.store.collect(&[]).is_err());
-    stage.store.remove("x:1", false, &[]).unwrap();
+    stage
+        .store
+        .remove("x:1", false, &|| Ok(Vec::new()))
+        .unwrap();
     assert_eq!(stage.store.collect(&[]).unwrap().len(), 3);
     stage.is_empty();
 }

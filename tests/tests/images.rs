@@ -413,3 +413,33 @@ fn privileged_images_survive_a_full_disk_and_a_bomb() {
     eventually("the last container's files are gone", || store() == before);
     assert!(Path::new(&bomb).exists());
 }
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_images_go_while_containers_come() {
+    let lab = Lab::with_busybox();
+    lab.sh(
+        "rbox save -o /run/image.tar busybox
+        round=0
+        while [ $round -lt 25 ]; do
+            rbox load -qi /run/image.tar > /run/loaded
+            for one in 1 2 3; do
+                rbox create --name c$one busybox true > /run/made$one 2> /run/why$one && echo yes > /run/ok$one &
+            done
+            rbox rmi busybox > /run/removed 2>&1 || :
+            wait
+            for one in 1 2 3; do
+                if [ -e /run/ok$one ]; then
+                    rbox start -a c$one
+                    rbox rm c$one > /run/gone
+                elif ! grep -q 'find image .busybox' /run/why$one; then
+                    cat /run/why$one; exit 1
+                fi
+                rm -f /run/ok$one
+            done
+            rbox rmi busybox > /run/removed 2>&1 || :
+            round=$((round + 1))
+        done",
+    );
+    assert_eq!(lab.rbox(["ps", "-aq"]).run().success().text(), "");
+}

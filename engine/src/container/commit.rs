@@ -152,6 +152,7 @@ fn refused(error: ImageError) -> Error {
         | ImageError::Archive(_)
         | ImageError::Layers(_)
         | ImageError::Damaged { .. }
+        | ImageError::Users(_)
         | ImageError::Step { .. } => ErrorKind::System,
     };
     let text = error.to_string();

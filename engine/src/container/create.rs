@@ -110,10 +110,17 @@ impl Engine {
         };
         let (record, warnings) = self.describe(request, image)?;
         let links = self.resolve_links(&record.host)?;
-        let container = self.write(record, request, links)?;
+        let container = match self.write(record, request, links) {
+            Ok(container) => container,
+            // what fails for want of a layer fails for want of the image
+            Err(error) => return Err(self.image_is_there(request, image).err().unwrap_or(error)),
+        };
         drop(lock);
         self.confirm_marks(&container)?;
-        if let Err(error) = self.make_volumes(&container) {
+        let made = self
+            .image_is_there(request, image)
+            .and_then(|()| self.make_volumes(&container));
+        if let Err(error) = made {
             self.forget(&container, true)?;
             return Err(error);
         }
@@ -124,6 +131,18 @@ impl Engine {
             name: container.name.parse()?,
             warnings,
         })
+    }
+
+    /// An image may be removed while a container is made from it. Whoever removes it looks for
+    /// containers once it has gone, we look for it once we can be seen: one of us sees the other.
+    fn image_is_there(&self, request: &CreateRequest, image: &ImageParts) -> Result<()> {
+        match image.id.parse() {
+            Ok(id) if !self.images().exists(id) => {
+                let name = request.config.image.clone();
+                Err(of_image(&name, ImageError::NotFound(name.clone())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The record of a container that would be made, without a name, and what the user should
@@ -334,6 +353,7 @@ fn of_image(name: &str, error: ImageError) -> Error {
         ImageError::Archive(_)
         | ImageError::Layers(_)
         | ImageError::Damaged { .. }
+        | ImageError::Users(_)
         | ImageError::Step { .. } => ErrorKind::System,
     };
     match kind {

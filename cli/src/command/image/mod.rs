@@ -2,6 +2,7 @@
 
 use engine::Engine;
 use image::remove::ImageUser;
+use image::store::ImageError;
 
 use crate::app::Entry;
 use crate::command::version;
@@ -31,7 +32,7 @@ pub(crate) static ENTRIES: &[Entry] = &[
 ];
 
 /// Who stands on images: all containers, running or not.
-pub(crate) fn users(engine: &Engine) -> Result<Vec<ImageUser>> {
+pub(crate) fn users(engine: &Engine) -> engine::Result<Vec<ImageUser>> {
     let mut users = Vec::new();
     for container in engine.store().load_all()? {
         let record = &container.record;
@@ -47,6 +48,11 @@ pub(crate) fn users(engine: &Engine) -> Result<Vec<ImageUser>> {
         });
     }
     Ok(users)
+}
+
+/// Asks [`users`] for the image store.
+pub(crate) fn look(engine: &Engine) -> impl Fn() -> image::store::Result<Vec<ImageUser>> {
+    || users(engine).map_err(|error| ImageError::Users(error.into()))
 }
 
 /// Images here hold one platform, this machine's.

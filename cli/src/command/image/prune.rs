@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use clap::Args;
-use image::remove::{ImageUser, Removed};
+use image::remove::{Look, Removed};
 use image::store::{ImageError, ImageStore};
 use jiff::Timestamp;
 
 use crate::app::{Count, Leaf, Verb};
-use crate::command::image::users;
+use crate::command::image::look;
 use crate::command::prune::{self, Filters};
 use crate::context::Context;
 use crate::error::Result;
@@ -48,7 +48,7 @@ impl Verb for PruneArgs {
             return Ok(());
         }
         let engine = context.engine()?;
-        let (deleted, bytes) = unused(&engine.images(), &users(&engine)?, self.all, &filters)?;
+        let (deleted, bytes) = unused(&engine.images(), &look(&engine), self.all, &filters)?;
         prune::report("Deleted Images", &deleted, bytes)
     }
 }
@@ -56,11 +56,11 @@ impl Verb for PruneArgs {
 /// Removes images without a name, or with `all` every image that no container was made from.
 pub(crate) fn unused(
     images: &ImageStore,
-    users: &[ImageUser],
+    look: Look<'_>,
     all: bool,
     filters: &Filters,
 ) -> Result<(Vec<String>, u64)> {
-    let used: HashSet<_> = users.iter().map(|user| user.image).collect();
+    let used: HashSet<_> = look()?.iter().map(|user| user.image).collect();
     let before = bytes(images)?;
     let mut deleted = Vec::new();
     for summary in images.list()? {
@@ -77,7 +77,7 @@ pub(crate) fn unused(
         if !goes {
             continue;
         }
-        let removed = match images.remove(&image.id.to_string(), true, users) {
+        let removed = match images.remove(&image.id.to_string(), true, look) {
             // others were committed on it, or it went with the last that was
             Err(ImageError::Conflict(_) | ImageError::NotFound(_)) => continue,
             other => other?,

@@ -6,7 +6,7 @@ use clap::Args;
 use image::store::ImageError;
 
 use crate::app::{Count, Leaf, Verb};
-use crate::command::image::users;
+use crate::command::image::look;
 use crate::context::Context;
 use crate::error::{Failure, Result, tell};
 
@@ -39,12 +39,12 @@ impl Verb for RmiArgs {
     fn run(self, context: &Context, plain: Vec<String>) -> Result<()> {
         let engine = context.engine()?;
         let images = engine.images();
-        let users = users(&engine)?;
+        let look = look(&engine);
         let mut failed = false;
         for name in &plain {
             let removed = match self.no_prune {
-                true => images.remove_alone(name, self.force, &users),
-                false => images.remove(name, self.force, &users),
+                true => images.remove_alone(name, self.force, &look),
+                false => images.remove(name, self.force, &look),
             };
             match removed {
                 Ok(removed) => {

@@ -65,8 +65,8 @@ impl Verb for PruneArgs {
             prune::list("Deleted Volumes", &volumes)?;
             freed += bytes;
         }
-        let users = image::users(&engine)?;
-        let (images, more) = image::prune::unused(&engine.images(), &users, self.all, &filters)?;
+        let look = image::look(&engine);
+        let (images, more) = image::prune::unused(&engine.images(), &look, self.all, &filters)?;
         prune::list("Deleted Images", &images)?;
         prune::total(freed + more)
     }
