@@ -289,7 +289,7 @@ mod tests {
         let id = store
             .commit(&archive(&["b/"])[..], &base, &request())
             .unwrap();
-        let error = store.remove(&base.image.to_string(), true, &[]);
+        let error = store.remove(&base.image.to_string(), true, &|| Ok(Vec::new()));
         assert_eq!(
             error.unwrap_err().to_string(),
             format!(
@@ -299,13 +299,15 @@ mod tests {
             )
         );
         let lines: Vec<String> = store
-            .remove("base", false, &[])
+            .remove("base", false, &|| Ok(Vec::new()))
             .unwrap()
             .iter()
             .map(ToString::to_string)
             .collect();
         assert_eq!(lines, ["Untagged: base:latest"]);
-        let removed = store.remove("me/made:1", false, &[]).unwrap();
+        let removed = store
+            .remove("me/made:1", false, &|| Ok(Vec::new()))
+            .unwrap();
         assert!(removed.contains(&crate::Removed::Image(id)));
         assert!(removed.contains(&crate::Removed::Image(base.image)));
         assert!(store.ids().unwrap().is_empty());

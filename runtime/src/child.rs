@@ -3,10 +3,17 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use plan::Timing;
+use sys::process::Stat;
 use sys::socket::MessageSocket;
 
 use crate::error::StartError;
 use crate::timing::StepTime;
+
+/// The child's name while it prepares itself.
+pub(crate) const PREPARING: &str = "rbox:start";
+
+/// The name of the memory file that the trampoline is executed from.
+pub(crate) const TRAMPOLINE: &str = "rbox-trampoline";
 
 /// A process that prepares itself and then becomes the program.
 ///
@@ -28,6 +35,8 @@ pub struct Started {
     pub terminal: Option<OwnedFd>,
     /// The process that runs the program, in the caller's process ids.
     pub pid: i32,
+    /// When that process began, in clock ticks since boot.
+    pub start_time: u64,
     /// How long the steps inside took, where the plan asked for times.
     pub times: Vec<StepTime>,
 }
@@ -77,10 +86,21 @@ impl Child {
             return Ok(Started {
                 terminal: None,
                 pid: self.pid,
+                start_time: 0,
                 times: Vec::new(),
             });
         };
-        crate::sync::wait_exec(&sync, self.pid, &self.program)
+        let mut started = crate::sync::wait_exec(&sync, self.pid, &self.program)?;
+        // A child that is killed after its last word closes the conversation as one whose program
+        // begins does: what tells them apart is the name that its corpse has.
+        match Stat::of(started.pid) {
+            Ok(stat) if stat.ending && is_unborn(&stat.name) => Err(StartError::Died),
+            Ok(stat) => {
+                started.start_time = stat.start_time;
+                Ok(started)
+            }
+            Err(error) => Err(StartError::Sync(error)),
+        }
     }
 
     /// Kills it.
@@ -89,5 +109,29 @@ impl Child {
     /// Only those that are not "gone already".
     pub fn kill(&self) -> sys::Result<()> {
         sys::process::kill_pidfd(self.pidfd.as_fd())
+    }
+}
+
+/// Whether a process of this name has not come to its program yet. In the trampoline the name is
+/// that of the memory file, before Linux 6.14 the number of its descriptor.
+fn is_unborn(name: &str) -> bool {
+    let file = format!("memfd:{TRAMPOLINE}");
+    name == PREPARING
+        || name == file.get(..15).unwrap_or(&file)
+        || (!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_before_the_program() {
+        for name in ["rbox:start", "memfd:rbox-tram", "7"] {
+            assert!(is_unborn(name), "{name}");
+        }
+        for name in ["", "sh", "rbox", "7z", "rbox:starter"] {
+            assert!(!is_unborn(name), "{name}");
+        }
     }
 }

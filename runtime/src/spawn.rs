@@ -19,7 +19,7 @@ use sys::process::Fork;
 use sys::socket::MessageSocket;
 
 use crate::cgroup::CgroupError;
-use crate::child::Child;
+use crate::child::{Child, PREPARING};
 use crate::error::{Report, ReportKind};
 use crate::host::Host;
 use crate::inside::{Inside, InsideError};
@@ -199,6 +199,9 @@ impl Task<'_> {
             sys::process::set_death_signal(SIGKILL).map_err(call)?;
         }
         sys::process::set_dumpable(false).map_err(call)?;
+        if let Ok(name) = CString::new(PREPARING) {
+            sys::process::set_name(&name).map_err(call)?;
+        }
         sys::process::default_signals();
         sys::process::set_umask(0);
         let begin = Instant::now();

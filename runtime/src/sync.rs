@@ -94,6 +94,7 @@ pub(crate) fn wait_exec(
     let mut started = Started {
         terminal: None,
         pid,
+        start_time: 0,
         times: Vec::new(),
     };
     let mut prepared = false;

@@ -213,12 +213,7 @@ fn one(lab: &Lab, rest: &Snapshot, scenario: Scenario, fault: &str) -> Result<()
         if errors.contains("panicked") {
             return Err(format!("{what}: {errors}"));
         }
-        // A process killed between its last report and its program's first instruction looks like
-        // a program that was killed: 137 is the word then.
-        if output
-            .status
-            .code()
-            .is_some_and(|code| code != 0 && code != 137)
+        if output.status.code().is_some_and(|code| code != 0)
             && errors.is_empty()
             && words[0] != "exec"
         {

@@ -239,6 +239,10 @@ impl<'a> Launch<'a> {
             instruments.now() - waits,
         );
         note_child(instruments, &started, born);
+        let process = ProcessMark {
+            pid: started.pid,
+            start_time: started.start_time,
+        };
         let ends = match (started.terminal, ends) {
             (Some(master), _) => Ends::Terminal(master),
             (None, Some(ends)) => ends,
@@ -251,8 +255,7 @@ impl<'a> Launch<'a> {
         };
         hub.begin(ends)
             .map_err(|error| Error::system("cannot take the container's streams", error))?;
-        let started_at =
-            instruments.step(Lane::Monitor, "run-record", || self.record(started.pid))?;
+        let started_at = instruments.step(Lane::Monitor, "run-record", || self.record(process))?;
         let process = child
             .pidfd()
             .try_clone_to_owned()
@@ -261,18 +264,12 @@ impl<'a> Launch<'a> {
     }
 
     /// Writes down that it runs: first where it is on its networks, then that it is.
-    fn record(&mut self, pid: i32) -> Result<Time> {
+    fn record(&mut self, process: ProcessMark) -> Result<Time> {
         let run = &self.container.run;
         if self.wiring.own_namespace {
-            self.wiring.record.sandbox_key = format!("/proc/{pid}/ns/net");
+            self.wiring.record.sandbox_key = format!("/proc/{}/ns/net", process.pid);
         }
         run.write_network(&self.wiring.record)?;
-        let process = ProcessMark::of(pid).ok_or_else(|| {
-            Error::system(
-                "cannot find the container's process",
-                std::io::Error::from(std::io::ErrorKind::NotFound),
-            )
-        })?;
         let started_at = Time::now();
         run.write_init(&InitRecord {
             process,

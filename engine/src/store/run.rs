@@ -21,6 +21,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sys::process::Stat;
 
 use super::aside::or_parent;
 use super::{read_json, replace, replace_json};
@@ -40,28 +41,14 @@ pub struct ProcessMark {
 impl ProcessMark {
     /// The mark of a living process; `None` when there is none.
     pub fn of(pid: i32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let (start_time, _) = parse_stat(&stat)?;
+        let start_time = Stat::of(pid).ok()?.start_time;
         Some(Self { pid, start_time })
     }
 
     /// This process lives: the number is in use, by the same process, and it is no zombie.
     pub fn alive(self) -> bool {
-        fs::read_to_string(format!("/proc/{}/stat", self.pid))
-            .ok()
-            .and_then(|stat| parse_stat(&stat))
-            .is_some_and(|(start_time, zombie)| start_time == self.start_time && !zombie)
+        Stat::of(self.pid).is_ok_and(|stat| stat.start_time == self.start_time && !stat.zombie)
     }
-}
-
-/// Start time and "is a zombie" of a `/proc/<pid>/stat` line.
-fn parse_stat(stat: &str) -> Option<(u64, bool)> {
-    // the command name may hold spaces and brackets: the last bracket ends it
-    let rest = &stat[stat.rfind(')')? + 1..];
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?;
-    let start_time = fields.nth(18)?.parse().ok()?;
-    Some((start_time, matches!(state, "Z" | "X")))
 }
 
 /// The container's first process.
@@ -279,14 +266,6 @@ fn parse_mark(text: &str) -> Option<ProcessMark> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_start_time_is_found_behind_a_hostile_name() {
-        let stat = "7 (a) Z 1 (b)) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1";
-        assert_eq!(parse_stat(stat), Some((4711, false)));
-        assert_eq!(parse_stat("7 (x) Z 1 7"), None);
-        assert_eq!(parse_stat(""), None);
-    }
 
     #[test]
     fn this_process_lives_and_its_twin_does_not() {

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use sys::{SysError, SysResultExt};
 
 use super::{Inside, InsideError, Outcome, beneath};
+use crate::child::TRAMPOLINE;
 use crate::error::ReportKind;
 use crate::request::UserRequest;
 use crate::steps::{Capabilities, NamedLimit};
@@ -140,7 +141,7 @@ impl Inside<'_> {
         self.path = Some(terminated(found)?);
         let arguments = self.program.arguments.iter().cloned();
         self.arguments = arguments.map(terminated).collect::<Result<_, _>>()?;
-        let sealed = sys::process::sealed_program("rbox-trampoline", sys::process::TRAMPOLINE)?;
+        let sealed = sys::process::sealed_program(TRAMPOLINE, sys::process::TRAMPOLINE)?;
         self.trampoline = Some(sealed);
         Ok(())
     }

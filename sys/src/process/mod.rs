@@ -6,6 +6,7 @@
 mod attributes;
 mod execute;
 mod fork;
+mod stat;
 mod wait;
 
 pub use attributes::{
@@ -15,9 +16,10 @@ pub use attributes::{
 };
 pub use execute::{TRAMPOLINE, execute_descriptor, execute_path, keep_open, sealed_program};
 pub use fork::{CloneFlags, Fork, Forked, fork};
+pub use stat::Stat;
 pub use wait::{
     Exit, exit_now, kill_parent, kill_pid, kill_pidfd, kill_self, pidfd_open, remember_parent,
-    send_signal, start_time, wait_pidfd,
+    send_signal, wait_pidfd,
 };
 
 use crate::error::{Result, SysError};

@@ -1,6 +1,5 @@
-//! Signals by descriptor, how a process ended, when it began.
+//! Signals by descriptor, and how a process ended.
 
-use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -142,34 +141,9 @@ pub fn wait_pidfd(process: BorrowedFd<'_>, block: bool) -> Result<Option<Exit>> 
     }))
 }
 
-/// When a process began, in clock ticks since boot: with its id it names it for ever.
-///
-/// # Errors
-/// `ENOENT` when there is no such process.
-pub fn start_time(pid: i32) -> Result<u64> {
-    let path = format!("/proc/{pid}/stat");
-    let text = fs::read(&path).call(|| format!("read({path:?})"))?;
-    started(&text).ok_or_else(|| SysError::new(format!("read({path:?})"), libc::EBADMSG))
-}
-
-/// Field 22 of a stat line; the name in field 2 may hold anything, parentheses too.
-fn started(stat: &[u8]) -> Option<u64> {
-    let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let rest = std::str::from_utf8(&stat[after..]).ok()?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_the_start_time_past_a_hostile_name() {
-        let line = b"7 (a) S (b)) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 99 1\n";
-        assert_eq!(started(line), Some(4711));
-        assert_eq!(started(b"7 (a"), None);
-        assert!(start_time(1).unwrap() < start_time(std::process::id().cast_signed()).unwrap());
-    }
 
     #[test]
     fn a_child_ends_as_it_says() {
