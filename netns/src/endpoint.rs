@@ -15,8 +15,10 @@ use crate::port::{Allocator, Binding, Port, PortMap, PortRange, Publish, Socket,
 use crate::step::{Interface, NetStep, Openings, Settings, Veth};
 
 mod ground;
+mod moved;
 
 pub use ground::{removal, setup};
+pub use moved::{is_of, way_out};
 
 /// A container that is to be attached to a network with a bridge.
 #[derive(Clone, Copy)]
@@ -341,20 +343,13 @@ fn of_interface(request: &Request<'_>) -> Option<Settings> {
 }
 
 fn interface(request: &Request<'_>) -> Interface {
-    let gateways = if request.default_route {
-        request
-            .network
-            .pools
-            .iter()
-            .map(|pool| pool.gateway)
-            .collect()
-    } else {
-        Vec::new()
-    };
     Interface {
         device: Some(request.interface.to_owned()),
         addresses: request.addresses.to_vec(),
-        gateways,
+        gateways: match request.default_route {
+            true => moved::gateways(request.network),
+            false => Vec::new(),
+        },
     }
 }
 

@@ -70,14 +70,20 @@ impl fmt::Display for HostsFile {
             f.write_char('\n')?;
         }
         for own in &self.own {
-            let full = full_name(&own.hostname, &own.domainname);
-            write!(f, "{}\t{full}", own.address)?;
-            if let Some((short, _)) = full.split_once('.') {
-                write!(f, " {short}")?;
-            }
-            f.write_char('\n')?;
+            writeln!(f, "{own}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for OwnLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let full = full_name(&self.hostname, &self.domainname);
+        write!(f, "{}\t{full}", self.address)?;
+        match full.split_once('.') {
+            Some((short, _)) => write!(f, " {short}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -20,7 +20,9 @@ mod slots;
 pub mod step;
 mod ticker;
 
-pub use endpoint::{Attach, Endpoint, Prepared, Sandbox, bare, prepare, removal, setup};
+pub use endpoint::{
+    Attach, Endpoint, Prepared, Sandbox, bare, is_of, prepare, removal, setup, way_out,
+};
 pub use error::NetError;
 pub use host::{DefaultBridge, DefaultNetwork, Facts, Host};
 pub use step::NetStep;

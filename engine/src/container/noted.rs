@@ -3,7 +3,8 @@
 use crate::Engine;
 use crate::event::Event;
 use crate::mount::MountKind;
-use crate::store::Container;
+use crate::network::{HOST, NONE};
+use crate::store::{Container, EndpointRecord};
 
 impl Engine {
     /// Writes the events of a start, in Docker's order; `attached` when somebody watched from the
@@ -47,22 +48,37 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Writes the event of a network joined or left by a container that runs.
+    pub(crate) fn note_connected(
+        &self,
+        container: &Container,
+        endpoint: &EndpointRecord,
+        action: &str,
+    ) {
+        let event = of_network(container, endpoint, action);
+        let _ = self.events().append(&event);
+    }
+}
+
 fn of_networks(container: &Container, action: &str) -> Vec<Event> {
     let record = container.run.network().ok().flatten().unwrap_or_default();
-    let event = |endpoint: &crate::store::EndpointRecord| {
-        let kind = match endpoint.network.as_str() {
-            "host" => "host",
-            "none" => "null",
-            _ => "bridge",
-        };
-        let attributes = [
-            ("container", container.id().as_str()),
-            ("name", &endpoint.network),
-            ("type", kind),
-        ];
-        Event::new("network", action, &endpoint.network_id, &attributes)
-    };
+    let event = |endpoint: &EndpointRecord| of_network(container, endpoint, action);
     record.endpoints.iter().map(event).collect()
+}
+
+fn of_network(container: &Container, endpoint: &EndpointRecord, action: &str) -> Event {
+    let kind = match endpoint.network.as_str() {
+        HOST => "host",
+        NONE => "null",
+        _ => "bridge",
+    };
+    let attributes = [
+        ("container", container.id().as_str()),
+        ("name", &endpoint.network),
+        ("type", kind),
+    ];
+    Event::new("network", action, &endpoint.network_id, &attributes)
 }
 
 fn volumes(container: &Container) -> impl Iterator<Item = &crate::mount::MountPoint> {

@@ -79,7 +79,7 @@ pub(crate) fn hosts(
     addresses: &Addresses,
     links: Vec<LinkLine>,
 ) -> HostsFile {
-    let (config, host) = (&container.record.config, &container.record.host);
+    let host = &container.record.host;
     let extra_hosts = host.extra_hosts.as_deref().unwrap_or_default();
     let gateway = addresses.gateway.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     HostsFile {
@@ -93,13 +93,57 @@ pub(crate) fn hosts(
         own: addresses
             .own
             .iter()
-            .map(|address| OwnLine {
-                address: *address,
-                hostname: config.hostname.clone(),
-                domainname: config.domainname.clone(),
-            })
+            .map(|address| own_line(container, *address))
             .collect(),
     }
+}
+
+fn own_line(container: &Container, address: IpAddr) -> OwnLine {
+    let config = &container.record.config;
+    OwnLine {
+        address,
+        hostname: config.hostname.clone(),
+        domainname: config.domainname.clone(),
+    }
+}
+
+/// Adds the container's own lines on a network that it has joined: at the end, in place.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(super) fn add_own(container: &Container, addresses: &[IpAddr]) -> Result<()> {
+    let path = container.dir.hosts();
+    let mut text = String::new();
+    for address in addresses {
+        text.push_str(&format!("{}\n", own_line(container, *address)));
+    }
+    fs::OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| Error::file("write", &path, error))
+}
+
+/// Takes the container's own lines on a network that it has left out of the file, in place.
+///
+/// # Errors
+/// When the file cannot be read or written.
+pub(super) fn remove_own(container: &Container, addresses: &[IpAddr]) -> Result<()> {
+    let path = container.dir.hosts();
+    let before = fs::read_to_string(&path).map_err(|error| Error::file("read", &path, error))?;
+    let lines = addresses
+        .iter()
+        .map(|address| own_line(container, *address));
+    let gone: Vec<String> = lines.map(|line| line.to_string()).collect();
+    let mut text = String::with_capacity(before.len());
+    for line in before
+        .lines()
+        .filter(|line| !gone.iter().any(|own| own == line))
+    {
+        text.push_str(line);
+        text.push('\n');
+    }
+    put(&path, &text)
 }
 
 /// The container's resolv.conf; `embedded` names the monitor's resolver and no other.

@@ -43,6 +43,10 @@ pub enum Wish {
     Pause(ClientId),
     /// Thaw.
     Unpause(ClientId),
+    /// Connect the container to a network.
+    Connect(ClientId, Vec<u8>),
+    /// Take it off a network.
+    Disconnect(ClientId, Vec<u8>),
 }
 
 /// The monitor's ends of a container's streams.
@@ -324,6 +328,8 @@ impl Hub {
             } => wishes.push(Wish::Stop(client, signal, milliseconds)),
             Request::Pause => wishes.push(Wish::Pause(client)),
             Request::Unpause => wishes.push(Wish::Unpause(client)),
+            Request::Connect(wish) => wishes.push(Wish::Connect(client, wish)),
+            Request::Disconnect(wish) => wishes.push(Wish::Disconnect(client, wish)),
         }
     }
 

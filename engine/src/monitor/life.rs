@@ -1,13 +1,17 @@
 //! What is held for a container while its process lives, and what can be done to it.
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use netns::NetStep;
+use netns::port::{Binding, Socket};
 use netns::proxy::Proxy;
+use plan::{Faults, Journal, Run};
 use runtime::Cgroup;
 
-use super::wire::Wiring;
+use super::wire::{self, Wiring};
 use crate::error::{Error, Result};
-use crate::plan::{StartHost, StartStep};
+use crate::plan::{StartHost, StartStep, StepError};
 use crate::store::Container;
 use crate::time::Time;
 
@@ -37,18 +41,11 @@ impl Life {
         wiring: Wiring,
         started_at: Time,
     ) -> Result<Self> {
-        let proxy = match wiring.sockets.is_empty() {
-            true => None,
-            false => Some(
-                Proxy::new(wiring.sockets, &wiring.targets)
-                    .map_err(|error| Error::system("cannot serve the published ports", error))?,
-            ),
-        };
         Ok(Self {
             process,
             cgroup,
             own_pids,
-            proxy,
+            proxy: proxy(wiring.sockets, &wiring.targets)?,
             plan: None,
             warnings: wiring.warnings,
             started_at,
@@ -150,10 +147,98 @@ impl Life {
         }
     }
 
+    /// The host's side of its networks, inside its namespace.
+    pub(super) fn network_host(&mut self) -> Option<&mut netns::Host> {
+        self.plan.as_mut().map(|(host, _)| &mut host.network)
+    }
+
+    /// Carries out further steps, which belong to the plan from before the first of them is done;
+    /// what fails is taken back.
+    pub(super) fn extend(&mut self, container: &Container, further: Vec<NetStep>) -> Result<()> {
+        let Some((host, steps)) = &mut self.plan else {
+            return Ok(());
+        };
+        let before = steps.len();
+        steps.extend(further.into_iter().map(StartStep::Network));
+        let journal = Journal::at(container.run.plan_path());
+        let noted = |error| Error::system("cannot write the plan down", error);
+        if let Err(error) = journal.write(steps) {
+            // nothing was done yet but what is held
+            let _ = plan::undo_all(&steps.split_off(before), host);
+            return Err(noted(error));
+        }
+        let outcome = Run::new(Faults::none(), false).apply(&steps[before..], host);
+        let Err(failure) = outcome else {
+            return Ok(());
+        };
+        let _ = plan::undo_all(&steps.split_off(before), host);
+        let _ = journal.write(steps);
+        Err(match failure.cause {
+            plan::run::Cause::Step(StepError::Network(error)) => wire::failed(&error, container),
+            cause => Error::system("cannot change the container's networks", cause),
+        })
+    }
+
+    /// Takes back those steps of its networks that the condition names; they leave the plan.
+    pub(super) fn take_back(
+        &mut self,
+        container: &Container,
+        named: impl Fn(&NetStep) -> bool,
+    ) -> Result<()> {
+        let Some((host, steps)) = &mut self.plan else {
+            return Ok(());
+        };
+        let named = |step: &StartStep| matches!(step, StartStep::Network(step) if named(step));
+        let (gone, kept): (Vec<_>, Vec<_>) = steps.drain(..).partition(named);
+        *steps = kept;
+        let failed = plan::undo_all(&gone, host).into_iter().next();
+        Journal::at(container.run.plan_path())
+            .write(steps)
+            .map_err(|error| Error::system("cannot write the plan down", error))?;
+        match failed {
+            Some(error) => Err(Error::system(
+                "cannot take the container off its network",
+                error,
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// What is published.
+    pub(super) fn bindings(&self) -> Vec<Binding> {
+        let proxy = self.proxy.as_ref();
+        proxy.map(Proxy::bindings).unwrap_or_default()
+    }
+
+    /// Serves published ports from now on; without sockets none.
+    ///
+    /// # Errors
+    /// When the proxy cannot be set up.
+    pub(super) fn publish(&mut self, sockets: Vec<Socket>, targets: &[IpAddr]) -> Result<()> {
+        self.proxy = proxy(sockets, targets)?;
+        Ok(())
+    }
+
+    /// Leads published ports to another address of the container.
+    pub(super) fn retarget(&mut self, targets: &[IpAddr]) {
+        if let Some(proxy) = &mut self.proxy {
+            proxy.retarget(targets);
+        }
+    }
+
     /// Takes back everything that was done for it.
     pub(super) fn undo(mut self) {
         if let Some((mut host, steps)) = self.plan.take() {
             let _ = plan::undo_all(&steps, &mut host);
         }
     }
+}
+
+fn proxy(sockets: Vec<Socket>, targets: &[IpAddr]) -> Result<Option<Proxy>> {
+    if sockets.is_empty() {
+        return Ok(None);
+    }
+    Proxy::new(sockets, targets)
+        .map(Some)
+        .map_err(|error| Error::system("cannot serve the published ports", error))
 }

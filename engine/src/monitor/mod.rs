@@ -19,6 +19,7 @@ pub(crate) mod join;
 pub(crate) mod launch;
 mod life;
 pub mod restart;
+mod rewire;
 mod serve;
 pub(crate) mod specify;
 pub(crate) mod wire;

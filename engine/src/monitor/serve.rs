@@ -167,6 +167,14 @@ impl Monitor<'_> {
                 let outcome = life.map(|life| life.thaw(self.container));
                 self.report(client, outcome);
             }
+            Wish::Connect(client, ref wish) => {
+                let outcome = self.connect(wish, life);
+                self.report(client, Some(outcome));
+            }
+            Wish::Disconnect(client, ref wish) => {
+                let outcome = self.disconnect(wish, life);
+                self.report(client, Some(outcome));
+            }
         }
     }
 

@@ -26,6 +26,7 @@ use crate::time::Time;
 use crate::{Engine, ErrorKind};
 
 mod check;
+mod connect;
 mod create;
 mod inspect;
 mod predefined;
@@ -33,6 +34,7 @@ mod remove;
 mod subnet;
 mod wish;
 
+pub(crate) use connect::{add_wish, take_wish};
 pub use create::NetworkRequest;
 pub use inspect::{Document, Place};
 pub use predefined::{BRIDGE, HOST, NONE, is_predefined};

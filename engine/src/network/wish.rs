@@ -3,11 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BRIDGE, HOST, NONE};
+use super::{HOST, NONE};
 use crate::error::Result;
 use crate::monitor::join::Mode;
 use crate::store::record::EndpointWish;
-use crate::store::{Container, read_json};
+use crate::store::{Container, read_json, replace_json};
 
 /// One network that a container is to be on, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,9 +54,11 @@ impl Container {
         }])
     }
 
-    /// It is to be on the default network and nowhere else.
-    pub(crate) fn is_plain(&self) -> Result<bool> {
-        let wishes = self.networks()?;
-        Ok(matches!(wishes.as_slice(), [only] if only.network == BRIDGE))
+    /// Changes the networks it is to be on.
+    ///
+    /// # Errors
+    /// When the directory is gone or full.
+    pub(crate) fn write_networks(&self, wishes: &[NetworkWish]) -> Result<()> {
+        replace_json(&self.dir.networks(), &wishes)
     }
 }

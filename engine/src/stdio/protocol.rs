@@ -12,6 +12,8 @@
 //! k number               kill            d            done as asked
 //! p number milliseconds  stop            n json       not done, and why
 //! z / y                  pause, unpause
+//! c json                 connect to a network
+//! g json                 go from a network
 //! w                      tell me the end
 //! ```
 //!
@@ -68,6 +70,10 @@ pub enum Request {
     Pause,
     /// Thaw them.
     Unpause,
+    /// Connect the container to a network: a `NetworkWish`.
+    Connect(Vec<u8>),
+    /// Take it off a network: a `NetworkWish`.
+    Disconnect(Vec<u8>),
     /// Tell when the process has ended.
     Wait,
 }
@@ -144,6 +150,8 @@ impl Request {
             .concat(),
             Request::Pause => vec![b'z'],
             Request::Unpause => vec![b'y'],
+            Request::Connect(wish) => [b"c", wish.as_slice()].concat(),
+            Request::Disconnect(wish) => [b"g", wish.as_slice()].concat(),
             Request::Wait => vec![b'w'],
         }
     }
@@ -178,6 +186,8 @@ impl Request {
             },
             (b'z', []) => Request::Pause,
             (b'y', []) => Request::Unpause,
+            (b'c', wish) => Request::Connect(wish.to_vec()),
+            (b'g', wish) => Request::Disconnect(wish.to_vec()),
             (b'w', []) => Request::Wait,
             _ => return Err(bad()),
         })
@@ -275,6 +285,8 @@ mod tests {
             },
             Request::Pause,
             Request::Unpause,
+            Request::Connect(b"{}".to_vec()),
+            Request::Disconnect(b"{}".to_vec()),
             Request::Wait,
         ] {
             assert_eq!(Request::decode(&request.encode()), Ok(request));

@@ -24,7 +24,7 @@ use sys::{Result, SysResultExt};
 
 use self::datagram::Flows;
 use self::stream::{Connection, Progress};
-use crate::port::{Port, Protocol, Socket};
+use crate::port::{Binding, Port, Protocol, Socket};
 use crate::slots::Slots;
 use crate::ticker::Ticker;
 
@@ -135,6 +135,22 @@ impl Proxy {
             });
         }
         Ok(proxy)
+    }
+
+    /// Leads what arrives from now on to these addresses of the container.
+    pub fn retarget(&mut self, addresses: &[IpAddr]) {
+        for listener in &mut self.listeners {
+            let binding = listener.socket.binding;
+            if let Some(address) = target(binding.host.ip, addresses) {
+                listener.target = SocketAddr::new(address, binding.port.number);
+            }
+        }
+    }
+
+    /// What is published through it.
+    pub fn bindings(&self) -> Vec<Binding> {
+        let listeners = self.listeners.iter();
+        listeners.map(|listener| listener.socket.binding).collect()
     }
 
     /// Whether it has anything to listen to.

@@ -140,7 +140,8 @@ impl Interface {
             requests.extend(
                 self.gateways
                     .iter()
-                    .map(|gateway| Request::AddRoute(Route::default_via(*gateway))),
+                    // another network may have been the way out before
+                    .map(|gateway| Request::SetRoute(Route::default_via(*gateway))),
             );
             socket.batch(&requests).map_err(SysError::from)?;
             Ok(())

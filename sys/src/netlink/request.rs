@@ -69,6 +69,8 @@ pub enum Request<'a> {
     },
     /// Adds a route.
     AddRoute(Route),
+    /// Adds a route in the place of the one to the same network.
+    SetRoute(Route),
     /// Removes a route.
     DeleteRoute(Route),
 }
@@ -140,6 +142,7 @@ impl fmt::Display for Request<'_> {
                 prefix,
             } => write!(f, "RTM_DELADDR({address}/{prefix} index {index})"),
             Request::AddRoute(route) => write!(f, "RTM_NEWROUTE({route})"),
+            Request::SetRoute(route) => write!(f, "RTM_NEWROUTE({route}, replace)"),
             Request::DeleteRoute(route) => write!(f, "RTM_DELROUTE({route})"),
         }
     }
@@ -205,6 +208,10 @@ impl Request<'_> {
                 0,
             ),
             Request::AddRoute(route) => (RouteNetlinkMessage::NewRoute(route.message()), new),
+            Request::SetRoute(route) => (
+                RouteNetlinkMessage::NewRoute(route.message()),
+                NLM_F_CREATE | NLM_F_REPLACE,
+            ),
             Request::DeleteRoute(route) => (RouteNetlinkMessage::DelRoute(route.message()), 0),
         }
     }

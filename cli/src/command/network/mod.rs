@@ -7,7 +7,9 @@ use serde_json::Value;
 use crate::app::Entry;
 use crate::error::{DAEMON, Failure, Result};
 
+pub(crate) mod connect;
 pub(crate) mod create;
+pub(crate) mod disconnect;
 pub(crate) mod inspect;
 pub(crate) mod ls;
 pub(crate) mod prune;
@@ -15,7 +17,9 @@ pub(crate) mod rm;
 
 /// The verbs of the noun.
 pub(crate) static ENTRIES: &[Entry] = &[
+    Entry::new("connect", &connect::LEAF),
     Entry::new("create", &create::LEAF),
+    Entry::new("disconnect", &disconnect::LEAF),
     Entry::new("inspect", &inspect::LEAF),
     Entry::new("ls", &ls::LEAF).or(&["list"]),
     Entry::new("prune", &prune::LEAF),

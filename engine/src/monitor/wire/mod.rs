@@ -11,7 +11,7 @@ use super::join::Mode;
 use super::launch::whole;
 use crate::error::{Error, Result};
 use crate::id::random_hex;
-use crate::network::{HOST, NONE};
+use crate::network::{BRIDGE, HOST, NONE};
 use crate::store::{Container, EndpointRecord, NetworkRecord};
 use crate::{Engine, Firewall};
 
@@ -96,11 +96,12 @@ impl Wiring {
 
     fn on_networks(engine: &Engine, container: &Container, host: &mut netns::Host) -> Result<Self> {
         // until addresses are held on them, no network may go
-        let lock = match container.is_plain()? {
-            true => None,
-            false => Some(engine.store().share_networks()?),
+        let wishes = container.networks()?;
+        let lock = match wishes.iter().any(|wish| wish.network != BRIDGE) {
+            true => Some(engine.store().share_networks()?),
+            false => None,
         };
-        let places = Place::look_up(engine, container, host)?;
+        let places = Place::look_up((engine, container), wishes, host)?;
         let mut wiring = Self {
             own_namespace: true,
             record: NetworkRecord {

@@ -24,16 +24,15 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Looks up all networks of a container.
+    /// Looks up networks that a container is to be on.
     ///
     /// # Errors
     /// `network nope not found`.
     pub(crate) fn look_up(
-        engine: &Engine,
-        container: &Container,
+        (engine, container): (&Engine, &Container),
+        wishes: Vec<NetworkWish>,
         host: &mut netns::Host,
     ) -> Result<Vec<Self>> {
-        let wishes = container.networks()?;
         let mut places = Vec::with_capacity(wishes.len());
         for wish in wishes {
             places.push(Self::of(engine, container, wish, host)?);

@@ -1,0 +1,211 @@
+//! Networks of a container that runs: joined and left while its process lives.
+//!
+//! What is done is in the journal before it is done, and in the wishes after: a monitor that dies
+//! in between leaves a container that starts as it was asked for last.
+
+use std::net::IpAddr;
+
+use netns::{NetStep, Sandbox};
+
+use super::life::Life;
+use super::wire::attach::Attacher;
+use super::wire::place::Place;
+use super::{Monitor, files};
+use crate::Engine;
+use crate::error::{Error, Result};
+use crate::network::{NetworkWish, add_wish, take_wish};
+use crate::store::{Container, EndpointRecord, NetworkRecord};
+
+impl Monitor<'_> {
+    /// Connects the container to a network; without a process only from the next start on.
+    pub(super) fn connect(&mut self, wish: &[u8], life: Option<&mut Life>) -> Result<()> {
+        let (engine, container) = (self.engine, self.container);
+        let wish = read(wish)?;
+        let mut wishes = container.networks()?;
+        add_wish(&mut wishes, wish.clone(), container)?;
+        if let Some(life) = life {
+            join(engine, container, wish, life)?;
+        }
+        container.write_networks(&wishes)
+    }
+
+    /// Takes the container off a network.
+    pub(super) fn disconnect(&mut self, wish: &[u8], life: Option<&mut Life>) -> Result<()> {
+        let (engine, container) = (self.engine, self.container);
+        let name = read(wish)?.network;
+        let mut wishes = container.networks()?;
+        take_wish(&mut wishes, &name, container)?;
+        if let Some(life) = life {
+            leave(engine, container, &name, life)?;
+        }
+        container.write_networks(&wishes)
+    }
+}
+
+fn read(wish: &[u8]) -> Result<NetworkWish> {
+    serde_json::from_slice(wish)
+        .map_err(|error| Error::system("cannot understand what network is meant", error))
+}
+
+fn inside(life: &mut Life) -> Result<&mut netns::Host> {
+    life.network_host().ok_or_else(|| {
+        Error::conflict("the container has no network of its own that could be changed")
+    })
+}
+
+fn join(engine: &Engine, container: &Container, wish: NetworkWish, life: &mut Life) -> Result<()> {
+    let mut record = container.run.network()?.unwrap_or_default();
+    let led = way_out(engine, &record)?;
+    // until an address is held on it, the network may not go
+    let lock = engine.store().share_networks()?;
+    let host = inside(life)?;
+    let place = Place::of(engine, container, wish, host)?;
+    let leads = match led {
+        None => true,
+        Some((_, internal)) => internal && !place.network.internal,
+    };
+    let attacher = Attacher::new(engine, container, &place)?
+        .with_interface(next_interface(&record))
+        .with_gateway(leads)
+        .with_sandbox(Sandbox::Wired);
+    let prepared = attacher.prepare(host)?;
+    drop(lock);
+    let (endpoint, ports) = attacher.records(&prepared);
+    let addresses = addresses(&endpoint);
+    life.extend(container, prepared.steps)?;
+    if !prepared.sockets.is_empty() {
+        life.publish(prepared.sockets, &addresses)?;
+        record.ports = ports;
+    }
+    record.endpoints.push(endpoint.clone());
+    container.run.write_network(&record)?;
+    files::add_own(container, &addresses)?;
+    engine.note_connected(container, &endpoint, "connect");
+    Ok(())
+}
+
+fn leave(engine: &Engine, container: &Container, name: &str, life: &mut Life) -> Result<()> {
+    let mut record = container.run.network()?.unwrap_or_default();
+    let Some(at) = record.endpoints.iter().position(|one| one.network == name) else {
+        return Ok(());
+    };
+    let led = way_out(engine, &record)?.is_some_and(|(leader, _)| leader == at);
+    let endpoint = record.endpoints.remove(at);
+    let next = way_out(engine, &record)?;
+    let host = inside(life)?;
+    let place = Place::of(engine, container, NetworkWish::on(name), host)?;
+    let (held, ports) = (host.addresses_directory(name), host.ports_directory());
+    let publishes = matches!(next, Some((_, false)));
+    let closes = led && !publishes;
+    life.take_back(container, |step| {
+        netns::is_of(step, &place.network, &endpoint.interface, &held)
+            || (closes && matches!(step, NetStep::Hold(hold) if hold.path.parent() == Some(&ports)))
+    })?;
+    if closes {
+        life.publish(Vec::new(), &[])?;
+        record.ports.clear();
+    }
+    if let Some((next, _)) = next.filter(|_| led) {
+        lead(engine, container, &record.endpoints[next], life)?;
+    }
+    container.run.write_network(&record)?;
+    files::remove_own(container, &addresses(&endpoint))?;
+    engine.note_connected(container, &endpoint, "disconnect");
+    Ok(())
+}
+
+/// Makes a network that the container is on its way out and the place of its published ports.
+fn lead(
+    engine: &Engine,
+    container: &Container,
+    endpoint: &EndpointRecord,
+    life: &mut Life,
+) -> Result<()> {
+    let bindings = life.bindings();
+    let host = inside(life)?;
+    let wish = NetworkWish::on(&endpoint.network);
+    let place = Place::of(engine, container, wish, host)?;
+    let own = addresses(endpoint);
+    let interface = &endpoint.interface;
+    let steps = netns::way_out(host, &place.network, interface, &own, &bindings)
+        .map_err(|error| super::wire::failed(&error, container))?;
+    life.extend(container, steps)?;
+    life.retarget(&own);
+    Ok(())
+}
+
+/// Which of its networks leads outside, and whether that one is internal: the rule of the start.
+fn way_out(engine: &Engine, record: &NetworkRecord) -> Result<Option<(usize, bool)>> {
+    let mut first = None;
+    for (number, endpoint) in record.endpoints.iter().enumerate() {
+        let network = engine.store().user_network(&endpoint.network)?;
+        let internal = network.is_some_and(|network| network.internal);
+        if !internal {
+            return Ok(Some((number, false)));
+        }
+        first = first.or(Some((number, true)));
+    }
+    Ok(first)
+}
+
+fn addresses(endpoint: &EndpointRecord) -> Vec<IpAddr> {
+    let v4 = endpoint.address.map(IpAddr::V4);
+    let v6 = endpoint.address6.map(IpAddr::V6);
+    v4.into_iter().chain(v6).collect()
+}
+
+/// The number after the highest that is in use.
+fn next_interface(record: &NetworkRecord) -> String {
+    let used = record
+        .endpoints
+        .iter()
+        .filter_map(|endpoint| endpoint.interface.strip_prefix("eth")?.parse::<u32>().ok());
+    format!("eth{}", used.max().map_or(0, |highest| highest + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::create::tests::engine;
+
+    fn record(names: &[(&str, &str)]) -> NetworkRecord {
+        NetworkRecord {
+            endpoints: names
+                .iter()
+                .map(|(network, interface)| EndpointRecord {
+                    network: (*network).to_owned(),
+                    interface: (*interface).to_owned(),
+                    ..EndpointRecord::default()
+                })
+                .collect(),
+            ..NetworkRecord::default()
+        }
+    }
+
+    #[test]
+    fn interfaces_count_on() {
+        for (names, expected) in [
+            (&[][..], "eth0"),
+            (&[("a", "eth0")], "eth1"),
+            (&[("b", "eth2"), ("a", "eth0")], "eth3"),
+        ] {
+            assert_eq!(next_interface(&record(names)), expected);
+        }
+    }
+
+    #[test]
+    fn the_first_network_that_is_not_internal_leads_out() {
+        let (_directory, engine) = engine();
+        let networks = engine.store().networks();
+        std::fs::create_dir_all(&networks).unwrap();
+        std::fs::write(networks.join("in.json"), r#"{"Name":"in","Internal":true}"#).unwrap();
+        for (names, expected) in [
+            (&[][..], None),
+            (&[("bridge", "eth0")], Some((0, false))),
+            (&[("in", "eth0")], Some((0, true))),
+            (&[("in", "eth0"), ("bridge", "eth1")], Some((1, false))),
+        ] {
+            assert_eq!(way_out(&engine, &record(names)).unwrap(), expected);
+        }
+    }
+}

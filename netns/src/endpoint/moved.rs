@@ -1,0 +1,76 @@
+//! A container that leaves a network: which steps were for it alone, and where its way out and its
+//! published ports go.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use crate::error::NetError;
+use crate::firewall::{Hand, Opening, PublishRule};
+use crate::host::Host;
+use crate::network::{Network, Pool};
+use crate::port::Binding;
+use crate::step::{Interface, NetStep, Openings};
+
+use super::ground;
+
+/// The steps that make a network, on which the container is already, its way out and the place of
+/// its published ports.
+///
+/// # Errors
+/// Of the sockets that look.
+pub fn way_out(
+    host: &mut Host,
+    network: &Network,
+    interface: &str,
+    addresses: &[IpAddr],
+    bindings: &[Binding],
+) -> Result<Vec<NetStep>, NetError> {
+    let facts = host.facts(network)?;
+    let mut steps = vec![NetStep::Interface(Interface {
+        device: Some(interface.to_owned()),
+        addresses: Vec::new(),
+        gateways: gateways(network),
+    })];
+    let (Some(bridge), Some(firewall)) = (&network.bridge, ground::firewall(network, &facts))
+    else {
+        return Ok(steps);
+    };
+    let openings: Vec<Opening> = bindings
+        .iter()
+        .filter_map(|binding| PublishRule::of(binding, &bridge.device, addresses))
+        .map(Opening::Publish)
+        .collect();
+    if !openings.is_empty() && facts.hand != Hand::Off {
+        steps.push(NetStep::Openings(Openings {
+            network: firewall,
+            openings,
+        }));
+    }
+    Ok(steps)
+}
+
+/// The gateways of a network's families.
+pub(super) fn gateways(network: &Network) -> Vec<IpAddr> {
+    let gateway = |pool: &Pool| pool.gateway;
+    network.pools.iter().map(gateway).collect()
+}
+
+/// A step of a container's plan was for its place on this network alone. `addresses` is where the
+/// network's addresses are held.
+pub fn is_of(step: &NetStep, network: &Network, interface: &str, addresses: &Path) -> bool {
+    let device = network.bridge.as_ref().map(|bridge| bridge.device.as_str());
+    match step {
+        NetStep::Hold(hold) => hold.path.parent() == Some(addresses),
+        NetStep::Veth(veth) => veth.peer == interface,
+        NetStep::Interface(step) => step.device.as_deref() == Some(interface),
+        NetStep::Openings(openings) => Some(openings.network.rules.bridge.as_str()) == device,
+        NetStep::Names(names) => names.directory.file_name() == Some(network.id.as_ref()),
+        NetStep::Forwarding(_)
+        | NetStep::Resolver
+        | NetStep::Bridge(_)
+        | NetStep::NetworkFirewall(_)
+        | NetStep::Settings(_)
+        | NetStep::RemoveFirewall(_)
+        | NetStep::RemoveBridge(_) => false,
+    }
+}
