@@ -51,12 +51,14 @@ pub fn run(name: &str) -> Output {
     let lab = Lab::new();
     let outside = Outside::new(&lab);
     let server = crate::lab::rbox_binary().with_file_name("echo-static");
+    let programs = server.parent().unwrap_or(Path::new("/"));
     let mut command = lab
         .command("bash")
         .arg(script.display().to_string())
         .env("LAB_OUTSIDE", outside.name())
         .env("LAB_ADDRESS", outside.lab.to_string())
         .env("ECHO", server.display().to_string())
+        .env("PROGRAMS", programs.display().to_string())
         .limit(Duration::from_secs(600));
     if text.contains("ROOTFS") {
         command = command.env("ROOTFS", debian_tar().display().to_string());

@@ -22,6 +22,18 @@ fn privileged_example_echo_erlang() {
 
 #[test]
 #[ignore = "needs root: run by cargo xtask test"]
+fn privileged_example_erlang_cluster() {
+    runs("erlang-cluster");
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_example_search_engine() {
+    runs("search-engine");
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
 fn privileged_example_union() {
     runs("union");
 }

@@ -327,3 +327,24 @@ fn privileged_links_to_a_shared_network_lead_to_whose_it_is() {
         "{text}"
     );
 }
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_links_on_a_network_of_ones_own_are_aliases() {
+    let lab = lab();
+    rbox(&lab, "network create un");
+    wait_in(&lab, "us", &["--network", "un"], "app");
+    let options = ["--network", "un", "--link", "us:db"];
+    wait_in(&lab, "rcv", &options, "busybox");
+    let links = "{{json .HostConfig.Links}} {{json .NetworkSettings.Networks.un.Links}}";
+    assert_eq!(field(&lab, "rcv", links), "null [\"us:db\"]");
+    let env = rbox(&lab, "exec rcv env");
+    assert!(!env.contains("DB_"), "{env}");
+    assert!(!hosts(&lab, "rcv").contains("\tdb"));
+    lab.rbox([
+        "run", "--rm", "--name", "x1", "--link", "us:db", "busybox", "true",
+    ])
+    .run()
+    .code(125)
+    .says("Cannot link to /us, as it does not belong to the default network");
+}

@@ -11,6 +11,7 @@ pub(crate) fn run(words: &[&str]) -> Result<bool> {
     packages::provide(packages::EXAMPLES)?;
     build::program("rbox", "rbox", "dev")?;
     build::program("echo-static", "echo-static", "dev")?;
+    build::program("search-engine", "searchengine", "dev")?;
     let all = lab::example::all();
     let wanted: Vec<&String> = match words {
         [] => all.iter().collect(),

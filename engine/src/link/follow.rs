@@ -27,7 +27,7 @@ enum News<'a> {
 
 impl Engine {
     /// Tells all receivers of a container that has just recorded its place on its networks where
-    /// it is; what could not be told, for the user. One look for a container without receivers.
+    /// it is now; what could not be told, for the user. One look for a container without receivers.
     pub(crate) fn tell_receivers(&self, source: &Container) -> Vec<Error> {
         let name = source.current_name();
         let receivers = match self.store().receivers(&name) {
@@ -39,7 +39,9 @@ impl Engine {
         }
         match look(source) {
             Ok(Sight::Here(seen)) => self.tell_all(&receivers, source, &name, News::Runs(&seen)),
-            Ok(Sight::Elsewhere | Sight::Stopped) => Vec::new(),
+            Ok(Sight::Elsewhere | Sight::Stopped) => {
+                self.tell_all(&receivers, source, &name, News::Ended)
+            }
             Err(error) => vec![error],
         }
     }
