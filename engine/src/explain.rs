@@ -16,6 +16,7 @@ use crate::monitor::join::Joined;
 use crate::monitor::launch::unplanned;
 use crate::monitor::specify::{Given, specify};
 use crate::monitor::wire::Wiring;
+use crate::mount::{Missing, settle_sources};
 use crate::plan::{StartHost, StartStep};
 use crate::request::Explained;
 use crate::spec::Files;
@@ -57,12 +58,14 @@ impl Engine {
             Some(donor) => files(donor),
             None => files(&container),
         };
+        let mounts = settle_sources(self, &container, Missing::Leave)?;
         let specified = specify(
             self,
             &container,
             &joined,
             Given {
                 files: Some(&files),
+                mounts: Some(&mounts),
                 links: &met.map(|met| met.variables(&container)).unwrap_or_default(),
             },
             &facts,

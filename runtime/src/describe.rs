@@ -40,7 +40,13 @@ pub(crate) fn child_step(step: &ChildStep) -> (String, &'static str, Vec<String>
             ),
             "they cannot be named any more once the root has changed",
             all.iter()
-                .map(|source| format!("open_tree({:?}, OPEN_TREE_CLONE)", source.path))
+                .map(|source| match source.no_links {
+                    true => format!(
+                        "openat2({:?}, RESOLVE_NO_SYMLINKS), open_tree(fd, OPEN_TREE_CLONE)",
+                        source.path
+                    ),
+                    false => format!("open_tree({:?}, OPEN_TREE_CLONE)", source.path),
+                })
                 .collect(),
         ),
         ChildStep::MountsPrivate => (

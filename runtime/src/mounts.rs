@@ -86,12 +86,16 @@ pub(crate) fn clean(path: &Path) -> PathBuf {
     out
 }
 
+/// An option of a bind that only rbox knows: its source must be reached without any link.
+pub const NO_LINKS: &str = "x-rbox-no-links";
+
 /// What the options of a mount say.
 #[derive(Default)]
 struct Words {
     set: u32,
     clear: u32,
     bind: Option<bool>,
+    no_links: bool,
     propagation: Option<Propagation>,
     data: Vec<String>,
 }
@@ -138,6 +142,7 @@ impl Words {
             "shared" | "rshared" => self.propagation = Some(Propagation::Shared),
             "slave" | "rslave" => self.propagation = Some(Propagation::Slave),
             "unbindable" | "runbindable" => self.propagation = Some(Propagation::Unbindable),
+            NO_LINKS => self.no_links = true,
             "defaults" | "async" | "diratime" | "loud" | "atime" | "norelatime" => {}
             "nostrictatime" | "nomand" | "noiversion" => {}
             // Docker's words for other systems, and SELinux labels where there is no SELinux.
@@ -178,6 +183,7 @@ pub(crate) fn read(
         sources.push(Source {
             path: source.clone(),
             recursive,
+            no_links: words.no_links,
         });
         MountKind::Bind {
             source,
@@ -218,6 +224,9 @@ pub struct Source {
     pub path: PathBuf,
     /// With what is mounted below it.
     pub recursive: bool,
+    /// A link anywhere on the way is an error.
+    #[serde(default)]
+    pub no_links: bool,
 }
 
 /// The options in the words of `mount -o`.

@@ -248,6 +248,7 @@ impl Relay<'_> {
         let given = Given {
             links: &links,
             files: None,
+            mounts: None,
         };
         let mut whole = specify(self.engine, container, &Joined::default(), given, facts)?;
         set_size(&mut whole, size)?;

@@ -20,12 +20,13 @@ use sys::pty::WindowSize;
 use super::hub::{Ends, Hub};
 use super::join::Joined;
 use super::life::Life;
-use super::specify::{Given, make_sources, specify};
+use super::specify::{Given, specify};
 use super::wire::{self, Wiring};
 use super::{Monitor, files};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::link::receive::Receiving;
+use crate::mount::{Missing, MountPoint, settle_sources};
 use crate::plan::{StartHost, StartStep, StepError};
 use crate::spec::Files;
 use crate::store::{Container, InitRecord, ProcessMark};
@@ -58,6 +59,8 @@ struct Launch<'a> {
     receiving: Option<Receiving>,
     /// Variables of its links.
     links: Vec<String>,
+    /// With sources as they were found.
+    mounts: Vec<MountPoint>,
     wiring: Wiring,
     host: StartHost,
     /// Steps of the host, then steps of the network.
@@ -103,6 +106,7 @@ impl<'a> Launch<'a> {
             joined,
             receiving,
             links: Vec::new(),
+            mounts: Vec::new(),
             wiring,
             host,
             steps,
@@ -116,7 +120,7 @@ impl<'a> Launch<'a> {
             // first, for the sources of its links wait meanwhile
             let files = self.write_files()?;
             self.engine.ready_volumes(container)?;
-            make_sources(&container.record.mounts)?;
+            self.mounts = settle_sources(self.engine, container, Missing::Make)?;
             Ok(files)
         })?;
         let mut plan = instruments.step(Lane::Monitor, "plan", || self.plan(&files))?;
@@ -172,6 +176,7 @@ impl<'a> Launch<'a> {
             Given {
                 files: Some(files),
                 links: &self.links,
+                mounts: Some(&self.mounts),
             },
             &self.facts,
         )?;

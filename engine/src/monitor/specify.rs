@@ -1,9 +1,6 @@
 //! From a container's record and what was looked up to the runtime's request.
 
 use std::collections::HashSet;
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 
 use oci_spec::runtime::{Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, Process};
 use overlayfs::LayerStore;
@@ -16,7 +13,7 @@ use super::join::Joined;
 use crate::Engine;
 use crate::config::HostConfig;
 use crate::error::{Error, Result};
-use crate::mount::{MountKind, MountPoint};
+use crate::mount::MountPoint;
 use crate::spec::{Files, Seccomp, Security, SpecRequest, gather_devices, specification};
 use crate::store::Container;
 
@@ -27,6 +24,8 @@ pub(crate) struct Given<'a> {
     pub(crate) files: Option<&'a Files>,
     /// Variables of links.
     pub(crate) links: &'a [String],
+    /// The mounts with sources as they were found; `None` takes them from the record.
+    pub(crate) mounts: Option<&'a [MountPoint]>,
 }
 
 /// Makes the runtime's request for a container.
@@ -46,7 +45,7 @@ pub(crate) fn specify(
         id: &record.id,
         config: &record.config,
         host: &record.host,
-        mounts: &record.mounts,
+        mounts: given.mounts.unwrap_or(&record.mounts),
         files: given.files,
         links: given.links,
         namespaces: &joined.namespaces,
@@ -165,35 +164,4 @@ pub(crate) fn exec_filter(
     process.set_capabilities(Some(crate::spec::capabilities(&host)?));
     limit(process, facts)?;
     Ok(None)
-}
-
-/// Makes the sources of mounts that may be made: missing host paths of `-v`.
-///
-/// # Errors
-/// Docker's text for a directory that cannot be made.
-pub(crate) fn make_sources(mounts: &[MountPoint]) -> Result<()> {
-    for mount in mounts {
-        let makes = match mount.kind {
-            MountKind::Bind => mount.make_source,
-            MountKind::Volume | MountKind::Tmpfs => false,
-        };
-        let path = Path::new(&mount.source);
-        if !makes || mount.source.is_empty() || path.exists() {
-            continue;
-        }
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(path)
-            .map_err(|error| {
-                Error::system(
-                    format!(
-                        "error while creating mount source path '{}'",
-                        path.display()
-                    ),
-                    error,
-                )
-            })?;
-    }
-    Ok(())
 }

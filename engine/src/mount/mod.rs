@@ -6,6 +6,7 @@ mod bind;
 mod clean;
 mod request;
 mod settle;
+mod source;
 pub mod tmpfs;
 
 pub use bind::parse_bind;
@@ -13,6 +14,7 @@ pub(crate) use bind::volume_name;
 pub use clean::clean_path;
 pub use request::{BindOptions, DriverConfig, MountRequest, TmpfsOptions, VolumeOptions};
 pub use settle::{Inherited, VolumesFrom, Wishes, settle};
+pub(crate) use source::{Missing, settle_sources};
 
 /// Something mounted into a container, as its record keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +55,9 @@ pub struct MountPoint {
     /// Options of memory: `size=…`, `mode=…`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
+    /// The source was looked at just now: no link is on the way. Never in a record.
+    #[serde(skip)]
+    pub settled: bool,
     /// How a volume that does not exist is to be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<VolumeOptions>,
@@ -77,6 +82,7 @@ impl MountPoint {
             make_source: false,
             non_recursive: false,
             options: Vec::new(),
+            settled: false,
             volume: None,
         }
     }
@@ -184,6 +190,9 @@ pub enum Fault {
     /// No such propagation.
     #[error("invalid propagation mode: {0}")]
     Propagation(String),
+    /// A part of a volume that is none.
+    #[error("invalid volume-subpath: {0:?} must be a relative path within the volume")]
+    Subpath(String),
     /// Nobody could ever fill it.
     #[error("must not set ReadOnly mode when using anonymous volumes")]
     ReadOnlyAnonymous,

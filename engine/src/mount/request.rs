@@ -1,7 +1,7 @@
 //! `--mount` in the form of Docker's API, and what is refused in it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,9 @@ pub struct VolumeOptions {
     /// Do not fill it from the image.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_copy: bool,
+    /// A part of the volume is mounted instead of all of it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subpath: String,
     /// Labels of a volume that is made.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -175,6 +178,16 @@ impl MountRequest {
             mount.anonymous = true;
         } else {
             mount.name = volume_name(&self.source)?;
+        }
+        let part = self
+            .volume_options
+            .as_ref()
+            .map_or("", |options| &options.subpath);
+        let leaves = Path::new(part)
+            .components()
+            .any(|component| !matches!(component, Component::Normal(_) | Component::CurDir));
+        if leaves {
+            return Err(self.wrong(Fault::Subpath(part.to_owned())));
         }
         "z".clone_into(&mut mount.mode);
         mount.writable = !self.read_only;

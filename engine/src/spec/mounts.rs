@@ -173,7 +173,8 @@ fn user_mount(point: &MountPoint) -> Result<Mount> {
                 "" => "rprivate",
                 word => word,
             };
-            let options = bind_options(!point.non_recursive, propagation, point.writable);
+            let mut options = bind_options(!point.non_recursive, propagation, point.writable);
+            options.extend(settled(point));
             bind(&point.destination, Path::new(&point.source), &options)
         }
     }
@@ -184,6 +185,7 @@ fn volume_mount(point: &MountPoint, driver: DriverMount<'_>) -> Result<Mount> {
     match driver {
         DriverMount::Bind { device, options } => {
             let mut all = bind_options(true, "rprivate", point.writable);
+            all.extend(settled(point));
             all.extend(options.into_iter().map(str::to_owned));
             bind(&point.destination, Path::new(device), &all)
         }
@@ -199,6 +201,11 @@ fn volume_mount(point: &MountPoint, driver: DriverMount<'_>) -> Result<Mount> {
             mount(&point.destination, kind, device, &all)
         }
     }
+}
+
+/// Where the source was looked at no link may have come on the way since.
+fn settled(point: &MountPoint) -> Option<String> {
+    point.settled.then(|| runtime::mounts::NO_LINKS.to_owned())
 }
 
 fn bind_options(recursive: bool, propagation: &str, writable: bool) -> Vec<String> {

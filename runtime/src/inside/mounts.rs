@@ -23,9 +23,21 @@ fn by_descriptor(source: &Source) -> bool {
         && parts.nth(1).is_some_and(|part| part.as_os_str() == "fd")
 }
 
+/// A source whose path was settled: should a link have come on the way since, it is refused.
+fn open_unlinked(source: &Source) -> Result<sys::mount::Detached, InsideError> {
+    let path = source.path.strip_prefix("/").unwrap_or(&source.path);
+    let root = sys::fs::Dir::open("/")?;
+    let found = root.open_beneath(path, sys::fs::Follow::Never, OFlags::PATH)?;
+    Ok(sys::mount::bind_attached(found.as_fd(), source.recursive)?)
+}
+
 impl Inside<'_> {
     pub(super) fn open_sources(&mut self, sources: &[Source]) -> Outcome {
         for source in sources {
+            if source.no_links {
+                self.sources.push(Some(open_unlinked(source)?));
+                continue;
+            }
             let tree = match sys::mount::open_tree(&source.path, source.recursive) {
                 // The caller's own detached mount, by its descriptor: nothing to copy it from.
                 Err(error)

@@ -24,6 +24,11 @@ pub use stat::{Entry, Kind, Node, Stat, Timestamp};
 pub use usage::{Usage, available, usage};
 pub use xattr::{set_xattr_of, xattr_of, xattrs_of};
 
+/// The flag that opens a name without reading or writing it.
+pub fn path_only() -> rustix::fs::OFlags {
+    rustix::fs::OFlags::PATH
+}
+
 /// The error numbers that callers decide by.
 pub mod errno {
     pub use libc::{

@@ -9,7 +9,8 @@ use crate::Engine;
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::monitor::claim::{Claim, Claimed};
-use crate::monitor::specify::{layers, make_sources};
+use crate::monitor::specify::layers;
+use crate::mount::{Missing, settle_sources};
 use crate::spec::file_mounts;
 use crate::store::{Container, Status};
 
@@ -98,10 +99,8 @@ fn mounted<T>(
     container: &Container,
     work: impl FnOnce(&Container, &Dir) -> Result<T>,
 ) -> Result<T> {
-    let record = &container.record;
     engine.ready_volumes(container)?;
-    make_sources(&record.mounts)?;
-    let mounts = file_mounts(&record.mounts)?;
+    let mounts = file_mounts(&settle_sources(engine, container, Missing::Make)?)?;
     let root = runtime::Root::Overlay(layers(engine, container));
     runtime::files::with_mounted(
         &root,
