@@ -163,7 +163,10 @@ impl<'a> Launch<'a> {
         let files = files::write(container, donor, addresses, (lines, embedded))?;
         let firewall = self.wiring.gate.take();
         let network = &self.wiring.record;
-        receiving.finish(container, network, firewall, &mut self.host.network)?;
+        let host = &mut self.host.network;
+        self.instruments.step(Lane::Monitor, "links", || {
+            receiving.finish(container, network, firewall, host)
+        })?;
         Ok(files)
     }
 

@@ -5,6 +5,8 @@
     reason = "each test program uses its part"
 )]
 
+pub(crate) mod apart;
+
 use lab::{Lab, fixture};
 
 /// A lab with busybox, and with `app`: the same with ports and variables of its own.
