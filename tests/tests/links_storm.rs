@@ -51,7 +51,6 @@ fn every_fault(hand: &'static str, action: &str) {
                 .env("RBOX_FAULT", &fault)
                 .limit(Duration::from_secs(20))
                 .run();
-            eprintln!("{fault}: {line}");
             host.settles(&[("rcv", "src"), ("two", "src")]);
         }
         host.lab.sh("rbox rm -f rcv > /dev/null 2>&1 || :");

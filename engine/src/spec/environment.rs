@@ -1,5 +1,7 @@
 //! The process's environment, in Docker's order.
 
+use std::collections::HashMap;
+
 use crate::config::Config;
 
 /// What `PATH` is where nobody sets it.
@@ -19,15 +21,30 @@ pub fn environment(config: &Config, links: &[String]) -> Vec<String> {
 
 /// Puts each variable where its name stands already, else at the end.
 pub(crate) fn merge(all: &mut Vec<String>, more: &[String]) {
+    // Looked up by name: many links give thousands of variables.
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for (place, variable) in all.iter().enumerate() {
+        places.entry(key(variable).to_owned()).or_insert(place);
+    }
+    let mut gone = Vec::new();
     for variable in more {
         let name = key(variable);
-        let place = all.iter().position(|have| key(have) == name);
-        match (place, variable.contains('=')) {
-            (Some(place), true) => all[place].clone_from(variable),
-            (None, true) => all.push(variable.clone()),
-            (Some(place), false) => drop(all.remove(place)),
+        match (places.get(name), variable.contains('=')) {
+            (Some(place), true) => all[*place].clone_from(variable),
+            (None, true) => {
+                places.insert(name.to_owned(), all.len());
+                all.push(variable.clone());
+            }
+            (Some(place), false) => {
+                gone.push(*place);
+                places.remove(name);
+            }
             (None, false) => {}
         }
+    }
+    gone.sort_unstable();
+    for place in gone.into_iter().rev() {
+        all.remove(place);
     }
 }
 
@@ -76,5 +93,11 @@ mod tests {
             ],
         );
         check(false, &[], &["HOSTNAME", "NOSUCH"], &[PATH]);
+        check(
+            false,
+            &["A=1", "B=2"],
+            &["A", "C=3", "HOSTNAME", "A=4"],
+            &[PATH, "B=2", "C=3", "A=4"],
+        );
     }
 }
