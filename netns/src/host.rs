@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use sys::netlink::{self, Link};
 use sys::nftables;
 
-use crate::dns::{Sockets, registry};
+use crate::dns::Sockets;
 use crate::error::NetError;
 use crate::firewall::mark::Mark;
 use crate::firewall::{self, Hand, NetworkRules, nft};
@@ -121,11 +121,6 @@ impl Host {
     /// Where host ports are held.
     pub fn ports_directory(&self) -> PathBuf {
         self.state.join("ports")
-    }
-
-    /// Where the names on a network are written; the network by its id.
-    pub fn names_directory(&self, network: &str) -> PathBuf {
-        registry::directory(&self.state).join(network)
     }
 
     /// The state directory.

@@ -38,7 +38,7 @@ impl Container {
         let sockets = host.take_resolver().unwrap();
         let redirected = sockets.is_redirected();
         let names = Names {
-            directory: host.names_directory("1"),
+            directory: netns::dns::registry::directory(state).join("1"),
             owner: "one".to_owned(),
             name: "web".to_owned(),
             aliases: Vec::new(),

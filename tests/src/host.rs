@@ -53,7 +53,7 @@ impl Host {
     }
 
     /// The same host but for its network.
-    pub(crate) fn with_network(&self, name: &str, network: OwnedFd) -> Self {
+    pub fn with_network(&self, name: &str, network: OwnedFd) -> Self {
         Self {
             name: name.to_owned(),
             network: Some(Arc::new(network)),

@@ -32,6 +32,7 @@ impl Engine {
             ));
         }
         self.rename_source(&found, &name).map_err(allocating)?;
+        self.rename_on_networks(&found, &name)?;
         let renamed = self.store().load(found.id())?;
         let old = format!("/{}", found.name);
         self.events().append(&Event::of_container(

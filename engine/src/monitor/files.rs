@@ -146,6 +146,21 @@ pub(super) fn remove_own(container: &Container, addresses: &[IpAddr]) -> Result<
     put(&path, &text)
 }
 
+/// Makes the monitor's resolver the only server of a container that runs, unless somebody has made
+/// something else of its resolv.conf.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(super) fn embed_resolver(container: &Container) -> Result<()> {
+    let path = container.dir.resolv_conf();
+    let untouched =
+        fs::read_to_string(&path).is_ok_and(|text| text == resolver(container, false));
+    match untouched {
+        true => put(&path, &resolver(container, true)),
+        false => Ok(()),
+    }
+}
+
 /// The container's resolv.conf; `embedded` names the monitor's resolver and no other.
 pub(super) fn resolver(container: &Container, embedded: bool) -> String {
     let host = &container.record.host;

@@ -22,7 +22,7 @@ use super::join::Joined;
 use super::life::Life;
 use super::specify::{Given, specify};
 use super::wire::{self, Wiring};
-use super::{Monitor, files};
+use super::{Monitor, files, names};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::link::receive::Receiving;
@@ -294,6 +294,13 @@ impl<'a> Launch<'a> {
 
     fn alive(&mut self, process: OwnedFd, plan: Plan, started_at: Time) -> Result<Life> {
         let own_pids = plan.namespaces.contains(&Kind::Pid);
+        let resolver = match self.host.network.take_resolver() {
+            Some(sockets) => {
+                let (engine, record) = (self.engine, &self.wiring.record);
+                Some(names::resolver(engine, self.container, sockets, record)?)
+            }
+            None => None,
+        };
         Life::new(
             process,
             plan.cgroup,
@@ -302,7 +309,7 @@ impl<'a> Launch<'a> {
             started_at,
         )
         .map(|life| {
-            life.with_plan(
+            life.with_resolver(resolver).with_plan(
                 std::mem::replace(&mut self.host, StartHost::of(self.engine.options())),
                 std::mem::take(&mut self.steps),
             )

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use netns::NetStep;
+use netns::dns::Resolver;
 use netns::port::{Binding, Socket};
 use netns::proxy::Proxy;
 use plan::{Faults, Journal, Run};
@@ -23,6 +24,7 @@ pub(super) struct Life {
     /// Its pid namespace is its own: its processes end with the first one.
     own_pids: bool,
     proxy: Option<Proxy>,
+    resolver: Option<Resolver>,
     plan: Option<(StartHost, Vec<StartStep>)>,
     /// When the program began.
     pub(super) started_at: Time,
@@ -46,10 +48,22 @@ impl Life {
             cgroup,
             own_pids,
             proxy: proxy(wiring.sockets, &wiring.targets)?,
+            resolver: None,
             plan: None,
             warnings: wiring.warnings,
             started_at,
         })
+    }
+
+    /// Answers the container's look-ups from now on.
+    pub(super) fn with_resolver(mut self, resolver: Option<Resolver>) -> Self {
+        self.resolver = resolver;
+        self
+    }
+
+    /// Where the resolver is, or is to be.
+    pub(super) fn resolver_slot(&mut self) -> &mut Option<Resolver> {
+        &mut self.resolver
     }
 
     /// Keeps the plan, to be undone at the end.
@@ -79,6 +93,20 @@ impl Life {
             && proxy.dispatch().is_err()
         {
             self.proxy = None;
+        }
+    }
+
+    /// The resolver, where there is one.
+    pub(super) fn resolver(&self) -> Option<BorrowedFd<'_>> {
+        self.resolver.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Lets the resolver work; one that is broken as a whole is given up.
+    pub(super) fn resolver_ready(&mut self) {
+        if let Some(resolver) = &mut self.resolver
+            && resolver.dispatch().is_err()
+        {
+            self.resolver = None;
         }
     }
 
@@ -136,12 +164,17 @@ impl Life {
             .is_some_and(|cgroup| cgroup.out_of_memory_kills() > 0)
     }
 
-    /// Gives back what others may be waiting for: published ports, reservations.
+    /// Gives back what others may be waiting for: published ports, reservations, names.
     pub(super) fn release(&mut self) {
         self.proxy = None;
+        self.resolver = None;
         if let Some((host, steps)) = &mut self.plan {
-            let held =
-                |step: &StartStep| matches!(step, StartStep::Network(netns::NetStep::Hold(_)));
+            let held = |step: &StartStep| {
+                matches!(
+                    step,
+                    StartStep::Network(NetStep::Hold(_) | NetStep::Names(_))
+                )
+            };
             let holds: Vec<StartStep> = steps.iter().filter(|step| held(step)).cloned().collect();
             let _ = plan::undo_all(&holds, host);
         }

@@ -18,6 +18,7 @@ pub mod hub;
 pub(crate) mod join;
 pub(crate) mod launch;
 mod life;
+mod names;
 pub mod restart;
 mod rewire;
 mod serve;

@@ -10,7 +10,7 @@ use netns::{NetStep, Sandbox};
 use super::life::Life;
 use super::wire::attach::Attacher;
 use super::wire::place::Place;
-use super::{Monitor, files};
+use super::{Monitor, files, names};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::network::{NetworkWish, add_wish, take_wish};
@@ -72,7 +72,10 @@ fn join(engine: &Engine, container: &Container, wish: NetworkWish, life: &mut Li
     drop(lock);
     let (endpoint, ports) = attacher.records(&prepared);
     let addresses = addresses(&endpoint);
-    life.extend(container, prepared.steps)?;
+    let mut steps = prepared.steps;
+    let is_resolved = life.resolver().is_some();
+    steps.extend(names::steps(engine, container, &endpoint, is_resolved));
+    life.extend(container, steps)?;
     if !prepared.sockets.is_empty() {
         life.publish(prepared.sockets, &addresses)?;
         record.ports = ports;
@@ -80,6 +83,7 @@ fn join(engine: &Engine, container: &Container, wish: NetworkWish, life: &mut Li
     record.endpoints.push(endpoint.clone());
     container.run.write_network(&record)?;
     files::add_own(container, &addresses)?;
+    names::follow(engine, container, &record, life)?;
     engine.note_connected(container, &endpoint, "connect");
     Ok(())
 }
@@ -110,6 +114,7 @@ fn leave(engine: &Engine, container: &Container, name: &str, life: &mut Life) ->
     }
     container.run.write_network(&record)?;
     files::remove_own(container, &addresses(&endpoint))?;
+    names::follow(engine, container, &record, life)?;
     engine.note_connected(container, &endpoint, "disconnect");
     Ok(())
 }

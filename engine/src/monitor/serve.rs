@@ -18,6 +18,7 @@ enum Token {
     Listener,
     Process,
     Proxy,
+    Resolver,
     Hub(Source),
 }
 
@@ -66,6 +67,11 @@ impl Monitor<'_> {
                         life.proxy_ready();
                     }
                 }
+                Token::Resolver => {
+                    if let Some(life) = &mut life {
+                        life.resolver_ready();
+                    }
+                }
                 Token::Hub(source) => self.hub.ready(source, ready, &mut wishes),
             }
         }
@@ -89,6 +95,10 @@ impl Monitor<'_> {
             if let Some(proxy) = life.proxy() {
                 tokens.push(Token::Proxy);
                 waits.push((proxy, Interest::Read));
+            }
+            if let Some(resolver) = life.resolver() {
+                tokens.push(Token::Resolver);
+                waits.push((resolver, Interest::Read));
             }
         }
         let mut of_hub = Vec::new();

@@ -9,6 +9,7 @@ use netns::{NetError, NetStep, Prepared, Sandbox};
 use super::files::Addresses;
 use super::join::Mode;
 use super::launch::whole;
+use super::names;
 use crate::error::{Error, Result};
 use crate::id::random_hex;
 use crate::network::{BRIDGE, HOST, NONE};
@@ -141,11 +142,17 @@ impl Wiring {
                 });
             let prepared = attacher.prepare(host)?;
             self.add(&attacher, prepared);
+            let endpoint = self.record.endpoints.last();
+            let names = endpoint.and_then(|one| names::step(engine, container, one));
+            self.steps.extend(names);
             self.warnings.extend(place.warning.clone());
             if !place.user && crate::link::has_links(container) {
                 let gate = host.gate(&place.network);
                 self.gate = gate.map_err(|error| failed(&error, container))?;
             }
+        }
+        if self.resolver {
+            self.steps.push(NetStep::Resolver);
         }
         Ok(())
     }
