@@ -121,7 +121,7 @@ fn privileged_dns_only_who_runs_is_found() {
         .collect();
     assert!(firsts.contains(&a) && firsts.contains(&b), "{firsts:?}");
     rbox(&lab, "stop -t 0 bb");
-    assert_eq!(both(), [a.clone()]);
+    assert_eq!(both(), [a.as_str()]);
     assert!(look_up(&lab, "asks", "bb").is_empty());
     // It comes back elsewhere.
     let c = wait_on(&lab, "un1", "cc", "");
@@ -243,4 +243,30 @@ fn privileged_dns_a_flood_harms_neither_the_monitor_nor_others() {
     assert_eq!(look_up(&lab, "web", "web"), [web.as_str()]);
     eventually("the questions are given up", || descriptors() <= before + 1);
     drop(silent);
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_dns_follows_networks_that_are_joined_and_left() {
+    let lab = Lab::with_busybox();
+    resolv_conf(&lab, "nameserver 192.0.2.1\n");
+    rbox(&lab, "network create un1");
+    rbox(&lab, "network create un2");
+    let web = wait_on(&lab, "un1", "web", "");
+    let store = wait_on(&lab, "un2", "store", "");
+    // On the default network it has neither names nor a resolver.
+    wait_on(&lab, "bridge", "asks", "");
+    let resolv = || rbox(&lab, "exec asks cat /etc/resolv.conf");
+    assert_eq!(resolv(), "nameserver 192.0.2.1");
+    rbox(&lab, "network connect --alias client un1 asks");
+    assert_eq!(resolv(), "nameserver 127.0.0.11\noptions ndots:0");
+    assert_eq!(look_up(&lab, "asks", "web"), [web.as_str()]);
+    assert_eq!(look_up(&lab, "web", "client").len(), 1);
+    rbox(&lab, "network connect un2 asks");
+    assert_eq!(look_up(&lab, "asks", "store.un2"), [store.as_str()]);
+    assert_eq!(look_up(&lab, "store", "asks").len(), 1);
+    rbox(&lab, "network disconnect un1 asks");
+    assert!(look_up(&lab, "web", "client").is_empty());
+    assert!(look_up(&lab, "asks", "web.un1").is_empty());
+    assert_eq!(look_up(&lab, "asks", "store"), [store.as_str()]);
 }

@@ -153,8 +153,7 @@ pub(super) fn remove_own(container: &Container, addresses: &[IpAddr]) -> Result<
 /// When the file cannot be written.
 pub(super) fn embed_resolver(container: &Container) -> Result<()> {
     let path = container.dir.resolv_conf();
-    let untouched =
-        fs::read_to_string(&path).is_ok_and(|text| text == resolver(container, false));
+    let untouched = fs::read_to_string(&path).is_ok_and(|text| text == resolver(container, false));
     match untouched {
         true => put(&path, &resolver(container, true)),
         false => Ok(()),
