@@ -341,6 +341,26 @@ fn privileged_links_on_a_network_of_ones_own_are_aliases() {
     let env = rbox(&lab, "exec rcv env");
     assert!(!env.contains("DB_"), "{env}");
     assert!(!hosts(&lab, "rcv").contains("\tdb"));
+    rbox(&lab, "exec rcv ping -c1 -W2 db");
+    wait_in(&lab, "other", &["--network", "un"], "busybox");
+    rbox(&lab, "exec other ping -c1 -W2 us");
+    let lost = lab
+        .rbox(["exec", "other", "ping", "-c1", "-W2", "db"])
+        .run();
+    assert!(!lost.status.success(), "the alias is the receiver's own");
+    lab.rbox([
+        "run",
+        "--rm",
+        "--network",
+        "un",
+        "--link",
+        "us:a b",
+        "busybox",
+        "true",
+    ])
+    .run()
+    .code(125)
+    .says("it is no host name");
     lab.rbox([
         "run", "--rm", "--name", "x1", "--link", "us:db", "busybox", "true",
     ])

@@ -6,7 +6,7 @@ mod linked;
 
 use lab::{Snapshot, eventually};
 use linked::apart::Apart;
-use linked::{address, rbox, wait_in};
+use linked::{address, field, hosts, rbox, short_id, wait_in};
 
 fn opens_exposed_ports_alone(hand: &'static str) {
     let host = Apart::new(hand);
@@ -152,4 +152,43 @@ fn privileged_gates_are_explained() {
     let rule = "iptables -A DOCKER -s 172.17.0.4/32 -d 172.17.0.3/32 -i rbox0 -o rbox0 -p tcp -m tcp --dport 80 -j ACCEPT";
     assert!(shell.contains(rule), "{shell}");
     assert_eq!(host.rules(), Vec::<String>::new(), "nothing is done");
+}
+
+/// Networks are joined and left while both sides run.
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_gates_follow_networks_that_are_joined_and_left() {
+    let host = Apart::new("nft");
+    host.run("network create un");
+    host.wait_in("taker", "");
+    host.serve("src", "");
+    host.wait_in("rcv", "--link src:db");
+    let own = short_id(&host.lab, "rcv");
+    host.run("network connect un rcv");
+    let on_un = field(
+        &host.lab,
+        "rcv",
+        "{{.NetworkSettings.Networks.un.IPAddress}}",
+    );
+    let source = short_id(&host.lab, "src");
+    let lines = |source_at: &str, further: &str| {
+        format!("{source_at}\tdb {source} src\n172.17.0.4\t{own}\n{further}")
+    };
+    let further = format!("{on_un}\t{own}\n");
+    assert_eq!(hosts(&host.lab, "rcv"), lines("172.17.0.3", &further));
+    // The source leaves the default network, and comes back elsewhere.
+    host.run("network disconnect bridge src");
+    assert_eq!(host.rules(), Vec::<String>::new());
+    host.wait_in("second", "");
+    host.run("rm -f taker");
+    host.run("network connect bridge src");
+    assert_eq!(address(&host.lab, "src"), "172.17.0.2");
+    host.has(&[("rcv", "src")]);
+    assert_eq!(hosts(&host.lab, "rcv"), lines("172.17.0.2", &further));
+    host.run("network disconnect un rcv");
+    assert_eq!(hosts(&host.lab, "rcv"), lines("172.17.0.2", ""));
+    host.run("network disconnect bridge rcv");
+    assert_eq!(host.rules(), Vec::<String>::new());
+    host.run("restart -t 0 src");
+    assert_eq!(host.rules(), Vec::<String>::new());
 }

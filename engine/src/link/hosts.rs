@@ -10,7 +10,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use netns::hosts::HostsFile;
+use netns::hosts::{HostsFile, OwnLine};
 
 use super::Links;
 use crate::error::{Error, Result};
@@ -46,6 +46,28 @@ pub(super) fn rewrite(
     rewrite.apply(path)?;
     links.replaced.clear();
     keep(links)
+}
+
+/// Writes the hosts file anew with other lines of the receiver's own; false where it has not been
+/// written as a receiver's.
+///
+/// # Errors
+/// As [`rewrite`].
+pub(super) fn rewrite_own(
+    links: &mut Links,
+    path: &Path,
+    change: impl FnOnce(&mut Vec<OwnLine>),
+    keep: impl Fn(&Links) -> Result<()>,
+) -> Result<bool> {
+    let Some(mut file) = links.hosts.clone() else {
+        return Ok(false);
+    };
+    change(&mut file.own);
+    let rewrite = Rewrite::to(links, file);
+    keep(links)?;
+    rewrite.apply(path)?;
+    links.replaced.clear();
+    keep(links).map(|()| true)
 }
 
 /// Takes a wholly new content into the document, before the file itself is written.
@@ -142,8 +164,6 @@ impl Rewrite {
 mod tests {
     use std::fs;
     use std::os::unix::fs::MetadataExt;
-
-    use netns::hosts::OwnLine;
 
     use super::*;
     use crate::id::ContainerId;

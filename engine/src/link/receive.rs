@@ -1,6 +1,6 @@
 //! A receiver's side: its start looks at all its sources, and so does every further process.
 
-use netns::hosts::{HostsFile, LinkLine};
+use netns::hosts::{HostsFile, LinkLine, OwnLine};
 use netns::step::Firewall;
 
 use super::gate::Gates;
@@ -173,6 +173,27 @@ impl Engine {
                 })
             }
         }
+    }
+
+    /// Changes the receiver's own lines in its hosts file, with everything else that it says; false
+    /// for a container whose hosts file is no receiver's.
+    ///
+    /// # Errors
+    /// When the file or the receiver's document cannot be written.
+    pub(crate) fn change_own_lines(
+        &self,
+        receiver: &Container,
+        change: impl FnOnce(&mut Vec<OwnLine>),
+    ) -> Result<bool> {
+        if !has_links(receiver) {
+            return Ok(false);
+        }
+        let Some(held) = Held::wait(receiver)? else {
+            return Ok(false);
+        };
+        let mut links = self.links_of(receiver)?;
+        let keep = |links: &Links| held.write(receiver, links);
+        hosts::rewrite_own(&mut links, &receiver.dir.hosts(), change, keep)
     }
 
     /// The variables of a further process in a container: of sources that do not run, those that

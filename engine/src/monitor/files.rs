@@ -14,6 +14,7 @@ use netns::hosts::{
 };
 
 use super::join::Mode;
+use crate::Engine;
 use crate::error::{Error, Result};
 use crate::spec::Files;
 use crate::store::Container;
@@ -111,12 +112,15 @@ fn own_line(container: &Container, address: IpAddr) -> OwnLine {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub(super) fn add_own(container: &Container, addresses: &[IpAddr]) -> Result<()> {
-    let path = container.dir.hosts();
-    let mut text = String::new();
-    for address in addresses {
-        text.push_str(&format!("{}\n", own_line(container, *address)));
+pub(super) fn add_own(engine: &Engine, container: &Container, addresses: &[IpAddr]) -> Result<()> {
+    let lines = addresses
+        .iter()
+        .map(|address| own_line(container, *address));
+    if engine.change_own_lines(container, |own| own.extend(lines.clone()))? {
+        return Ok(());
     }
+    let path = container.dir.hosts();
+    let text: String = lines.map(|line| format!("{line}\n")).collect();
     fs::OpenOptions::new()
         .append(true)
         .open(&path)
@@ -128,7 +132,15 @@ pub(super) fn add_own(container: &Container, addresses: &[IpAddr]) -> Result<()>
 ///
 /// # Errors
 /// When the file cannot be read or written.
-pub(super) fn remove_own(container: &Container, addresses: &[IpAddr]) -> Result<()> {
+pub(super) fn remove_own(
+    engine: &Engine,
+    container: &Container,
+    addresses: &[IpAddr],
+) -> Result<()> {
+    let left = |own: &mut Vec<OwnLine>| own.retain(|line| !addresses.contains(&line.address));
+    if engine.change_own_lines(container, left)? {
+        return Ok(());
+    }
     let path = container.dir.hosts();
     let before = fs::read_to_string(&path).map_err(|error| Error::file("read", &path, error))?;
     let lines = addresses

@@ -13,6 +13,7 @@ use super::wire::place::Place;
 use super::{Monitor, files, names};
 use crate::Engine;
 use crate::error::{Error, Result};
+use crate::link::DEFAULT_NETWORK;
 use crate::network::{NetworkWish, add_wish, take_wish};
 use crate::store::{Container, EndpointRecord, NetworkRecord};
 
@@ -82,7 +83,10 @@ fn join(engine: &Engine, container: &Container, wish: NetworkWish, life: &mut Li
     }
     record.endpoints.push(endpoint.clone());
     container.run.write_network(&record)?;
-    files::add_own(container, &addresses)?;
+    files::add_own(engine, container, &addresses)?;
+    if endpoint.network == DEFAULT_NETWORK {
+        engine.tell_receivers(container);
+    }
     names::follow(engine, container, &record, life)?;
     engine.note_connected(container, &endpoint, "connect");
     Ok(())
@@ -98,6 +102,11 @@ fn leave(engine: &Engine, container: &Container, name: &str, life: &mut Life) ->
     let next = way_out(engine, &record)?;
     let host = inside(life)?;
     let place = Place::of(engine, container, NetworkWish::on(name), host)?;
+    if name == DEFAULT_NETWORK {
+        // before another container gets its address
+        engine.close_gates(container.id(), &container.run)?;
+        engine.leave_receivers(container, &container.current_name());
+    }
     let (held, ports) = (host.addresses_directory(name), host.ports_directory());
     let publishes = matches!(next, Some((_, false)));
     let closes = led && !publishes;
@@ -113,7 +122,11 @@ fn leave(engine: &Engine, container: &Container, name: &str, life: &mut Life) ->
         lead(engine, container, &record.endpoints[next], life)?;
     }
     container.run.write_network(&record)?;
-    files::remove_own(container, &addresses(&endpoint))?;
+    files::remove_own(engine, container, &addresses(&endpoint))?;
+    if name == DEFAULT_NETWORK {
+        // again: a receiver may have looked before the record said so
+        engine.tell_receivers(container);
+    }
     names::follow(engine, container, &record, life)?;
     engine.note_connected(container, &endpoint, "disconnect");
     Ok(())
