@@ -39,6 +39,12 @@ fn privileged_example_union() {
 }
 
 #[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_example_volumes_links_stack() {
+    runs("volumes-links-stack");
+}
+
+#[test]
 fn every_example_has_a_test() {
     let tests = include_str!("examples.rs");
     for name in example::all() {
