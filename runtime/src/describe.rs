@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::mounts::{Mount, MountKind};
+use crate::mounts::{self, Mount, MountKind};
 use crate::request::Root;
 use crate::steps::{ChildStep, DeviceNode, mount_words};
 
@@ -262,7 +262,16 @@ fn mount_description(mount: &Mount) -> (String, &'static str, Vec<String>) {
         MountKind::Bind { source, .. } => (
             format!("show {} at {}", source.display(), target.display()),
             "it was asked for",
-            vec![format!("move_mount({source:?}, {target:?})")],
+            match &mount.owners {
+                Some(owners) => vec![
+                    format!(
+                        "mount_setattr(MOUNT_ATTR_IDMAP, {})",
+                        mounts::mapping(owners)
+                    ),
+                    format!("move_mount({source:?}, {target:?})"),
+                ],
+                None => vec![format!("move_mount({source:?}, {target:?})")],
+            },
         ),
         MountKind::Cgroup { .. } => (
             format!("show the container's cgroups at {}", target.display()),
@@ -379,6 +388,11 @@ fn mount_shell(mount: &Mount) -> Vec<String> {
             source, recursive, ..
         } => {
             let how = if *recursive { "--rbind" } else { "--bind" };
+            if let Some(owners) = &mount.owners {
+                let words = mounts::mapping(owners);
+                let comma = if options.is_empty() { "" } else { "," };
+                options = format!("{options}{comma}X-mount.idmap={words}");
+            }
             vec![format!(
                 "mount {how} -o '{options}' {} {target}",
                 source.display()

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Mount as SpecMount;
 use serde::{Deserialize, Serialize};
-use sys::mount::{Attributes, Propagation};
+use sys::mount::{Attributes, Extent, Propagation};
 
 use crate::planner::PlanError;
 
@@ -21,6 +21,18 @@ pub struct Mount {
     pub clear: Attributes,
     /// How mounts below it travel.
     pub propagation: Propagation,
+    /// Whose files are shown as whose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owners: Option<Owners>,
+}
+
+/// Owners of files on a file system, and as a mount shows them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owners {
+    /// Users.
+    pub users: Vec<Extent>,
+    /// Groups.
+    pub groups: Vec<Extent>,
 }
 
 /// What is mounted.
@@ -208,13 +220,36 @@ pub(crate) fn read(
             why: "the root is not a mount of its own",
         });
     }
+    let owners = owners(mount);
+    if owners.is_some() && !matches!(kind, MountKind::Bind { .. }) {
+        return Err(PlanError::Mount {
+            target,
+            why: "only a bind mount can show other owners",
+        });
+    }
     Ok(Mount {
         target,
+        owners,
         kind,
         attributes: Attributes(words.set),
         clear: Attributes(words.clear),
         propagation: words.propagation.unwrap_or(Propagation::Private),
     })
+}
+
+/// The specification's mappings: its container ids are those on the file system.
+fn owners(mount: &SpecMount) -> Option<Owners> {
+    let read = |list: &Option<Vec<oci_spec::runtime::LinuxIdMapping>>| -> Vec<Extent> {
+        let all = list.iter().flatten();
+        all.map(|one| Extent {
+            stored: one.container_id(),
+            shown: one.host_id(),
+            count: one.size(),
+        })
+        .collect()
+    };
+    let (users, groups) = (read(mount.uid_mappings()), read(mount.gid_mappings()));
+    (!users.is_empty() || !groups.is_empty()).then_some(Owners { users, groups })
 }
 
 /// Something of the host that a bind mount needs.
@@ -227,6 +262,22 @@ pub struct Source {
     /// A link anywhere on the way is an error.
     #[serde(default)]
     pub no_links: bool,
+}
+
+/// Mappings in the words of `mount -o X-mount.idmap=`: stored, shown, how many.
+pub(crate) fn mapping(owners: &Owners) -> String {
+    let words = |letter: char, extents: &[Extent]| -> Vec<String> {
+        let one = |extent: &Extent| {
+            format!(
+                "{letter}:{}:{}:{}",
+                extent.stored, extent.shown, extent.count
+            )
+        };
+        extents.iter().map(one).collect()
+    };
+    let mut all = words('u', &owners.users);
+    all.extend(words('g', &owners.groups));
+    all.join(" ")
 }
 
 /// The options in the words of `mount -o`.

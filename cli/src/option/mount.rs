@@ -60,6 +60,10 @@ impl Mount {
             ("volume-nocopy", None) => {
                 self.volume.insert("NoCopy".to_owned(), json!(true));
             }
+            ("idmap", None) => {
+                self.bind
+                    .insert("Idmap".to_owned(), json!(volume::caller()));
+            }
             ("bind-nonrecursive", None) => {
                 self.bind.insert("NonRecursive".to_owned(), json!(true));
             }
@@ -96,6 +100,9 @@ impl Mount {
                     .insert("NonRecursive".to_owned(), json!(switch()?));
             }
             "bind-recursive" => self.recursive(value)?,
+            "idmap" => {
+                self.bind.insert("Idmap".to_owned(), json!(value));
+            }
             "volume-nocopy" => {
                 self.volume.insert("NoCopy".to_owned(), json!(switch()?));
             }

@@ -1,6 +1,7 @@
 //! `-v`: which words are binds and which only name a place for an anonymous volume.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use engine::config::{Empty, KeySet};
@@ -36,6 +37,7 @@ pub(crate) fn gather(words: &[String], here: &Path) -> Result<Volumes> {
                 volumes.anonymous.insert(word.clone(), Empty {});
             }
             Some((source, rest)) => {
+                let rest = with_caller(rest, caller);
                 volumes
                     .binds
                     .push(format!("{}:{rest}", absolute(source, here)));
@@ -43,6 +45,38 @@ pub(crate) fn gather(words: &[String], here: &Path) -> Result<Volumes> {
         }
     }
     Ok(volumes)
+}
+
+/// Whoever types: the user behind `sudo`, else the process's own; `uid.gid`, since a colon parts the
+/// fields of `-v`.
+pub(crate) fn caller() -> String {
+    let behind = |name: &str| {
+        let value = std::env::var(name).ok()?;
+        value.parse::<u32>().ok()
+    };
+    match (behind("SUDO_UID"), behind("SUDO_GID")) {
+        (Some(user), Some(group)) => format!("{user}.{group}"),
+        _ => std::fs::metadata("/proc/self").map_or_else(
+            |_| "0.0".to_owned(),
+            |own| format!("{}.{}", own.uid(), own.gid()),
+        ),
+    }
+}
+
+/// Puts the caller where a mode says `idmap` alone.
+fn with_caller(rest: &str, caller: impl FnOnce() -> String) -> String {
+    let Some((destination, mode)) = rest.split_once(':') else {
+        return rest.to_owned();
+    };
+    if !mode.split(',').any(|word| word == "idmap") {
+        return rest.to_owned();
+    }
+    let own = format!("idmap={}", caller());
+    let words: Vec<&str> = mode
+        .split(',')
+        .map(|word| if word == "idmap" { &own } else { word })
+        .collect();
+    format!("{destination}:{}", words.join(","))
 }
 
 /// A source that begins with a dot is a path from here; anything else stays.
@@ -82,6 +116,21 @@ mod tests {
             ["/a:/b:ro", "/home/me/rel:/x", "/home:/y", "name:/data"]
         );
         assert_eq!(got.anonymous.keys().collect::<Vec<_>>(), ["/anon"]);
+    }
+
+    #[test]
+    fn the_caller_stands_where_no_owner_is_named() {
+        let caller = || "1000.100".to_owned();
+        for (rest, expected) in [
+            ("/d", "/d"),
+            ("/d:ro", "/d:ro"),
+            ("/d:idmap", "/d:idmap=1000.100"),
+            ("/d:ro,idmap,z", "/d:ro,idmap=1000.100,z"),
+            ("/d:idmap=5", "/d:idmap=5"),
+            ("/idmap", "/idmap"),
+        ] {
+            assert_eq!(with_caller(rest, caller), expected, "{rest}");
+        }
     }
 
     #[test]

@@ -22,4 +22,5 @@ pub mod size;
 pub mod start;
 pub mod stop;
 pub mod top;
+mod user;
 pub mod wait;

@@ -1,6 +1,6 @@
 //! `-v`: `source:destination[:mode]`, a path of the host or a volume's name.
 
-use super::{Fault, MountError, MountKind, MountPoint, PROPAGATION, clean_path};
+use super::{Fault, HostOwner, MountError, MountKind, MountPoint, PROPAGATION, clean_path};
 use crate::name::is_name;
 
 /// Reads one entry of `HostConfig.Binds`. A volume's `source` stays empty: where it lies is not
@@ -42,12 +42,13 @@ pub fn parse_bind(raw: &str) -> Result<MountPoint, MountError> {
             mount.source = clean_path(source);
             mount.make_source = true;
             mode.clone_into(&mut mount.mode);
+            mount.idmap = words.owner;
             if let Some(propagation) = words.propagation {
                 propagation.clone_into(&mut mount.propagation);
             }
         }
         MountKind::Volume | MountKind::Tmpfs => {
-            if words.propagation.is_some() {
+            if words.propagation.is_some() || words.owner.is_some() {
                 return Err(fault(Fault::Foreign("BindOptions")));
             }
             mount.name = volume_name(source)?;
@@ -86,6 +87,7 @@ pub(super) struct Mode {
     pub(super) read_only: bool,
     pub(super) no_copy: bool,
     pub(super) propagation: Option<&'static str>,
+    pub(super) owner: Option<HostOwner>,
 }
 
 impl Mode {
@@ -105,6 +107,12 @@ impl Mode {
                     mode.no_copy = true;
                 }
                 "cached" | "delegated" | "consistent" => consistency += 1,
+                word if word.starts_with("idmap=") => {
+                    let owner = word.strip_prefix("idmap=")?.parse().ok()?;
+                    if mode.owner.replace(owner).is_some() {
+                        return None;
+                    }
+                }
                 word => {
                     let known = PROPAGATION.into_iter().find(|known| *known == word)?;
                     if mode.propagation.replace(known).is_some() {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 mod bind;
 mod clean;
+mod owner;
 mod request;
 mod settle;
 mod source;
@@ -12,6 +13,7 @@ pub mod tmpfs;
 pub use bind::parse_bind;
 pub(crate) use bind::volume_name;
 pub use clean::clean_path;
+pub use owner::HostOwner;
 pub use request::{BindOptions, DriverConfig, MountRequest, TmpfsOptions, VolumeOptions};
 pub use settle::{Inherited, VolumesFrom, Wishes, settle};
 pub(crate) use source::{Missing, settle_sources};
@@ -55,6 +57,12 @@ pub struct MountPoint {
     /// Options of memory: `size=…`, `mode=…`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
+    /// `user:group` on the host whose files are the container's user's inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idmap: Option<HostOwner>,
+    /// The container's user by number, where that is needed. Never in a record.
+    #[serde(skip)]
+    pub inside: Option<HostOwner>,
     /// The source was looked at just now: no link is on the way. Never in a record.
     #[serde(skip)]
     pub settled: bool,
@@ -82,6 +90,8 @@ impl MountPoint {
             make_source: false,
             non_recursive: false,
             options: Vec::new(),
+            idmap: None,
+            inside: None,
             settled: false,
             volume: None,
         }
@@ -190,6 +200,9 @@ pub enum Fault {
     /// No such propagation.
     #[error("invalid propagation mode: {0}")]
     Propagation(String),
+    /// No owner of files.
+    #[error("invalid idmap {0:?}: it takes UID or UID:GID of the host")]
+    Owner(String),
     /// A part of a volume that is none.
     #[error("invalid volume-subpath: {0:?} must be a relative path within the volume")]
     Subpath(String),

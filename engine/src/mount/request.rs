@@ -47,6 +47,9 @@ pub struct BindOptions {
     /// Mounts below the source stay behind.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub non_recursive: bool,
+    /// `uid:gid` on the host whose files are the container's user's inside.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub idmap: String,
 }
 
 /// Options of a volume.
@@ -159,6 +162,9 @@ impl MountRequest {
         let mut mount = MountPoint::new(MountKind::Bind, &clean_path(&self.source), &destination);
         mount.writable = !self.read_only;
         mount.non_recursive = options.non_recursive;
+        if !options.idmap.is_empty() {
+            mount.idmap = Some(options.idmap.parse()?);
+        }
         if !options.propagation.is_empty() {
             mount.propagation = options.propagation;
         }

@@ -39,7 +39,7 @@ impl VolumesFrom {
     pub fn parse(text: &str) -> Result<Self, MountError> {
         let (container, mode) = text.split_once(':').unwrap_or((text, "rw"));
         let words = Mode::parse(mode)
-            .filter(|words| !words.no_copy && words.propagation.is_none())
+            .filter(|words| !words.no_copy && words.propagation.is_none() && words.owner.is_none())
             .ok_or_else(|| MountError::Mode(mode.to_owned()))?;
         if container.is_empty() {
             return Err(MountError::Specification(text.to_owned()));

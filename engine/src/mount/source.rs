@@ -45,6 +45,12 @@ pub(crate) fn settle_sources(
         known: None,
     };
     let mut mounts = container.record.mounts.clone();
+    if mounts.iter().any(|mount| mount.idmap.is_some()) {
+        let user = engine.user_of(container)?;
+        for mount in &mut mounts {
+            mount.inside = Some(user);
+        }
+    }
     for mount in &mut mounts {
         match mount.kind {
             MountKind::Bind if missing == Missing::Leave && !Path::new(&mount.source).exists() => {}

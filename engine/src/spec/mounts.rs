@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Mount, MountBuilder};
+use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, Mount, MountBuilder};
 
 use super::{Namespace, SpecRequest, unbuilt};
 use crate::error::Result;
@@ -175,7 +175,12 @@ fn user_mount(point: &MountPoint) -> Result<Mount> {
             };
             let mut options = bind_options(!point.non_recursive, propagation, point.writable);
             options.extend(settled(point));
-            bind(&point.destination, Path::new(&point.source), &options)
+            let mut mount = bind(&point.destination, Path::new(&point.source), &options)?;
+            if let (Some(host), Some(inside)) = (point.idmap, point.inside) {
+                mount.set_uid_mappings(Some(mappings(host.user, inside.user)?));
+                mount.set_gid_mappings(Some(mappings(host.group, inside.group)?));
+            }
+            Ok(mount)
         }
     }
 }
@@ -201,6 +206,21 @@ fn volume_mount(point: &MountPoint, driver: DriverMount<'_>) -> Result<Mount> {
             mount(&point.destination, kind, device, &all)
         }
     }
+}
+
+/// The host's one is the container's one; all others stay who they are.
+fn mappings(host: u32, inside: u32) -> Result<Vec<LinuxIdMapping>> {
+    sys::mount::one_as_another(host, inside)
+        .into_iter()
+        .map(|extent| {
+            LinuxIdMappingBuilder::default()
+                .container_id(extent.stored)
+                .host_id(extent.shown)
+                .size(extent.count)
+                .build()
+                .map_err(unbuilt)
+        })
+        .collect()
 }
 
 /// Where the source was looked at no link may have come on the way since.

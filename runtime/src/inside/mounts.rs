@@ -191,6 +191,7 @@ impl Inside<'_> {
             mount.clear,
             Some(mount.propagation),
         )?;
+        show_owners(&source, mount)?;
         sys::mount::attach(&source, target.as_fd()).map_err(|error| kind_error(error, mount))
     }
 
@@ -389,6 +390,38 @@ impl Inside<'_> {
             Err(InsideError::text(ReportKind::Call, text))
         }
     }
+}
+
+/// Maps the owners of a source, where that was asked for; what cannot is told in plain words.
+fn show_owners(source: &sys::mount::Detached, mount: &Mount) -> Outcome {
+    let (
+        Some(owners),
+        MountKind::Bind {
+            source: path,
+            recursive,
+            ..
+        },
+    ) = (&mount.owners, &mount.kind)
+    else {
+        return Ok(());
+    };
+    let mapped = sys::mount::set_owners(source, *recursive, &owners.users, &owners.groups);
+    mapped.map_err(|error| {
+        let cannot = [Errno::INVAL, Errno::NOSYS]
+            .iter()
+            .any(|errno| errno.raw_os_error() == error.errno());
+        match cannot {
+            true => InsideError::text(
+                ReportKind::Call,
+                format!(
+                    "cannot show the files of {path:?} as another owner's: its file system, or one \
+                     mounted below it, or this kernel has no idmapped mounts (they came with Linux \
+                     5.12 for ext4, xfs and others, with 6.3 for tmpfs; overlayfs has none)"
+                ),
+            ),
+            false => error.into(),
+        }
+    })
 }
 
 fn is_link_error(error: &SysError) -> bool {

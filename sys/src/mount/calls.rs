@@ -212,11 +212,11 @@ pub fn bind_attached(what: BorrowedFd<'_>, recursive: bool) -> Result<Detached> 
 
 /// The kernel's `struct mount_attr`.
 #[repr(C)]
-struct MountAttr {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    user_namespace: u64,
+pub(super) struct MountAttr {
+    pub(super) set: u64,
+    pub(super) clear: u64,
+    pub(super) propagation: u64,
+    pub(super) user_namespace: u64,
 }
 
 /// Changes what a mount (and, if recursive, those below it) allows and how it propagates.
@@ -248,7 +248,7 @@ pub fn make_private() -> Result<()> {
     rustix::mount::mount_change("/", flags).call(|| "mount(\"/\", MS_REC|MS_PRIVATE)")
 }
 
-fn setattr(
+pub(super) fn setattr(
     directory: i32,
     path: &std::ffi::CStr,
     recursive: bool,

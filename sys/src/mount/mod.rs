@@ -4,10 +4,12 @@
 #![allow(unsafe_code)]
 
 mod calls;
+mod idmap;
 mod overlay;
 
 pub use calls::{
     Attributes, Detached, Filesystem, Propagation, attach, bind_attached, change_root, detach,
     make_private, open_tree, set_attributes, take_detached,
 };
+pub use idmap::{Extent, one_as_another, set_owners};
 pub use overlay::Overlay;
