@@ -15,10 +15,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::{in_lab, ip, new_namespace, run};
-use netns::dns::{Config, Membership, Names, Registry, Resolver, Servers};
+use netns::dns::{Config, Membership, Names, Registry, Resolver, Servers, Sockets};
 use netns::{Host, NetStep};
 use plan::Step;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sys::caps::CapSet;
 use sys::netlink::visit;
 
 /// A namespace with a resolver, which works in a thread of its own until the end.
@@ -154,6 +155,25 @@ fn privileged_resolver_leaves_port_53_to_the_container() {
             assert!(text.contains("Address: 10.0.0.2"), "{text}");
             assert_eq!(container.look_up_by_stream(QUESTION), [10, 0, 0, 2]);
             assert!(container.look_up("nobody").contains("SERVFAIL"));
+        },
+    );
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_resolver_takes_port_53_where_no_rules_can_be_made() {
+    in_lab(
+        "privileged_resolver_takes_port_53_where_no_rules_can_be_made",
+        || {
+            // Without the right to make rules it is as without nf_tables.
+            let all = sys::caps::permitted().unwrap();
+            let net_admin = CapSet(1 << 12);
+            let few = all.without(net_admin);
+            sys::caps::set(few, all, CapSet(0)).unwrap();
+            let sockets = Sockets::open().unwrap();
+            assert!(!sockets.is_redirected());
+            assert!(UdpSocket::bind("127.0.0.11:53").is_err(), "it is taken");
+            assert!(TcpListener::bind("127.0.0.11:53").is_err(), "it is taken");
         },
     );
 }

@@ -1,7 +1,7 @@
 //! Names on networks of users: who finds whom, for how long, and who is asked for the rest.
 #![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
 use lab::{Lab, eventually, until};
@@ -269,4 +269,40 @@ fn privileged_dns_follows_networks_that_are_joined_and_left() {
     assert!(look_up(&lab, "web", "client").is_empty());
     assert!(look_up(&lab, "asks", "web.un1").is_empty());
     assert_eq!(look_up(&lab, "asks", "store"), [store.as_str()]);
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_dns_knows_both_families_and_explains_itself() {
+    let lab = Lab::with_busybox();
+    rbox(
+        &lab,
+        "network create --ipv6 --subnet fd00:77::/64 --subnet 10.77.0.0/24 un1",
+    );
+    let web = wait_on(&lab, "un1", "web", "");
+    let format = "inspect -f {{.NetworkSettings.Networks.un1.GlobalIPv6Address}} web";
+    let web6 = rbox(&lab, format);
+    assert_eq!(look_up(&lab, "web", "web"), [web.as_str()]);
+    let answer = nslookup(&lab, "web", "aaaa", "web");
+    assert!(answer.contains(&format!("Address: {web6}")), "{answer}");
+    let address: Ipv6Addr = web6.parse().unwrap();
+    let nibbles: Vec<String> = format!("{:032x}", u128::from(address))
+        .chars()
+        .rev()
+        .map(String::from)
+        .collect();
+    let name = format!("{}.ip6.arpa", nibbles.join("."));
+    let answer = nslookup(&lab, "web", "ptr", &name);
+    assert!(answer.contains("name = web.un1"), "{answer}");
+    // Without a user's network nothing of this is done.
+    let explained = |network: &str| {
+        let line = format!("explain run --network {network} --name it busybox true");
+        rbox(&lab, &line)
+    };
+    let steps = explained("un1");
+    assert!(
+        steps.contains("127.0.0.11") && steps.contains("names/"),
+        "{steps}"
+    );
+    assert!(!explained("bridge").contains("127.0.0.11"));
 }

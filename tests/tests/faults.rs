@@ -41,6 +41,23 @@ const RUN_BRIDGE: Scenario = Scenario {
     words: &["run", "--rm", "--name", "it", "busybox", "true"],
 };
 
+const RUN_NAMED: Scenario = Scenario {
+    name: "run --network un1",
+    before: &[],
+    words: &[
+        "run",
+        "--rm",
+        "--network",
+        "un1",
+        "--network-alias",
+        "web",
+        "--name",
+        "it",
+        "busybox",
+        "true",
+    ],
+};
+
 const RUN_PORT: Scenario = Scenario {
     name: "run -d -p",
     before: &[],
@@ -97,9 +114,12 @@ const EXEC: Scenario = Scenario {
 
 /// All that a clean engine leaves: taken after a warm-up, so that the shared bridge is there.
 fn lab_at_rest() -> (Lab, Snapshot) {
-    let lab = Lab::with_busybox();
-    for network in ["bridge", "none"] {
-        lab.rbox(["run", "--rm", "--network", network, "busybox", "true"])
+    at_rest(Lab::with_busybox(), &["bridge", "none"])
+}
+
+fn at_rest(lab: Lab, networks: &[&str]) -> (Lab, Snapshot) {
+    for network in networks {
+        lab.rbox(["run", "--rm", "--network", *network, "busybox", "true"])
             .run()
             .success();
     }
@@ -240,7 +260,10 @@ fn text_of(panic: &Box<dyn std::any::Any + Send>) -> String {
 
 /// Each point, each action.
 fn every_fault(scenario: Scenario) {
-    let (lab, rest) = lab_at_rest();
+    every_fault_in(lab_at_rest(), scenario);
+}
+
+fn every_fault_in((lab, rest): (Lab, Snapshot), scenario: Scenario) {
     let points = points(&lab, scenario);
     assert!(
         points.len() >= 2,
@@ -280,6 +303,14 @@ fn privileged_fault_run_without_network() {
 #[ignore = "needs root: run by cargo xtask test"]
 fn privileged_fault_run_on_the_bridge() {
     every_fault(RUN_BRIDGE);
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_fault_run_with_names() {
+    let lab = Lab::with_busybox();
+    lab.rbox(["network", "create", "un1"]).run().success();
+    every_fault_in(at_rest(lab, &["bridge", "un1"]), RUN_NAMED);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! A bench is a function of [`Bench`] that returns a [`Table`]; add it to [`ALL`]. All tables are
 //! printed and written to `target/bench.json`.
 
+mod names;
 mod peers;
 mod run;
 mod size;
@@ -45,6 +46,7 @@ type Function = fn(&mut Bench) -> Result<Table>;
 const ALL: &[(&str, Function)] = &[
     ("run", run::whole),
     ("steps", run::steps),
+    ("names", names::look_ups),
     ("size", size::sizes),
 ];
 
