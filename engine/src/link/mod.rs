@@ -207,3 +207,6 @@ impl Held {
         replace_json(&receiver.dir.links(), links)
     }
 }
+
+#[cfg(test)]
+mod tests;
