@@ -12,7 +12,8 @@ use crate::host::{Facts, Host};
 use crate::ipam::{self, mac_of};
 use crate::network::Network;
 use crate::port::{Allocator, Binding, Port, PortMap, PortRange, Publish, Socket, to_bind};
-use crate::step::{Interface, NetStep, Openings, Settings, Veth};
+use crate::step::{Interface, NetStep, Openings, Settings, Sublink, Veth};
+use crate::uplink::Uplink;
 
 mod ground;
 mod moved;
@@ -189,9 +190,11 @@ fn prepared(
     entropy: [u8; 8],
 ) -> Prepared {
     let bindings: Vec<Binding> = sockets.iter().map(|socket| socket.binding).collect();
+    let uplink = attach.network.uplink.as_ref();
     let mac = attach
         .mac
         .or_else(|| addresses.first().map(|net| mac_of(net.addr())))
+        .filter(|_| uplink.is_none_or(|uplink| uplink.mode.has_mac()))
         .unwrap_or_default();
     let request = Request {
         network: attach.network,
@@ -211,12 +214,7 @@ fn prepared(
         endpoint: Endpoint {
             mac,
             veth: veth_name(entropy),
-            gateways: attach
-                .network
-                .pools
-                .iter()
-                .map(|pool| pool.gateway)
-                .collect(),
+            gateways: moved::gateways(attach.network),
             ports: Socket::map(&sockets, attach.exposed),
             addresses,
         },
@@ -254,6 +252,10 @@ pub struct Request<'a> {
 pub fn plan(request: &Request<'_>, facts: &Facts) -> Vec<NetStep> {
     let mut steps: Vec<NetStep> = request.holds.iter().cloned().map(NetStep::Hold).collect();
     let network = request.network;
+    if let Some(uplink) = &network.uplink {
+        steps.extend(on_wire(request, uplink));
+        return steps;
+    }
     let (Some(bridge), Some(firewall)) = (&network.bridge, ground::firewall(network, facts)) else {
         steps.extend(bare(request.sandbox));
         return steps;
@@ -284,6 +286,22 @@ pub fn plan(request: &Request<'_>, facts: &Facts) -> Vec<NetStep> {
     steps
 }
 
+/// The steps on a network whose containers share a wire of the host's.
+fn on_wire(request: &Request<'_>, uplink: &Uplink) -> Vec<NetStep> {
+    let mut steps = Vec::new();
+    if let Sandbox::New { ipv6 } = request.sandbox {
+        steps.push(NetStep::Settings(settings(ipv6)));
+    }
+    steps.push(NetStep::Sublink(Sublink {
+        uplink: uplink.clone(),
+        name: request.interface.to_owned(),
+        mac: Some(request.mac).filter(|_| uplink.mode.has_mac()),
+    }));
+    steps.extend(of_interface(request).map(NetStep::Settings));
+    steps.push(NetStep::Interface(interface(request)));
+    steps
+}
+
 /// The steps for a namespace with nothing but loopback; none where that is up already.
 pub fn bare(sandbox: Sandbox) -> Vec<NetStep> {
     match sandbox {
@@ -293,6 +311,7 @@ pub fn bare(sandbox: Sandbox) -> Vec<NetStep> {
                 device: None,
                 addresses: Vec::new(),
                 gateways: Vec::new(),
+                leads: Vec::new(),
             }),
         ],
         Sandbox::Wired => Vec::new(),
@@ -348,6 +367,10 @@ fn interface(request: &Request<'_>) -> Interface {
         addresses: request.addresses.to_vec(),
         gateways: match request.default_route {
             true => moved::gateways(request.network),
+            false => Vec::new(),
+        },
+        leads: match request.default_route {
+            true => moved::leads(request.network),
             false => Vec::new(),
         },
     }

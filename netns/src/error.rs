@@ -59,6 +59,9 @@ pub enum NetError {
     /// The bridge is not there.
     #[error("there is no bridge {0:?}")]
     NoBridge(String),
+    /// The device whose wire is shared is not there.
+    #[error("there is no device {0:?} on this host")]
+    NoParent(String),
     /// The name belongs to another kind of link.
     #[error("the link {name:?} is no bridge but {}", if .kind.is_empty() { "a device" } else { .kind })]
     NotABridge {

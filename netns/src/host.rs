@@ -212,6 +212,14 @@ impl Host {
         }
     }
 
+    /// Whether the host has a device of this name.
+    ///
+    /// # Errors
+    /// Of the socket.
+    pub fn has_device(&mut self, name: &str) -> Result<bool, NetError> {
+        Ok(self.route()?.link(name)?.is_some())
+    }
+
     /// The bridge of this name, if there is one.
     ///
     /// # Errors
@@ -266,6 +274,7 @@ impl Host {
                 pools,
                 internal: false,
                 bridge: Some(wanted.options.clone()),
+                uplink: None,
             },
             passed_over,
         })

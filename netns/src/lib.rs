@@ -19,6 +19,7 @@ pub mod proxy;
 mod slots;
 pub mod step;
 mod ticker;
+pub mod uplink;
 
 pub use endpoint::{
     Attach, Endpoint, Prepared, Sandbox, bare, is_of, prepare, removal, setup, way_out,

@@ -10,6 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use crate::port::ANY_V4;
+use crate::uplink::Uplink;
 
 /// How containers of a network reach one another and the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,10 @@ use crate::port::ANY_V4;
 pub enum Driver {
     /// A bridge of the host.
     Bridge,
+    /// Links with hardware addresses of their own on a wire of the host's.
+    Macvlan,
+    /// Links with the hardware address of the wire that they share.
+    Ipvlan,
     /// The host's own namespace.
     Host,
     /// A namespace with nothing but loopback; Docker calls the driver `null`.
@@ -29,6 +34,8 @@ impl Driver {
     pub const fn as_str(self) -> &'static str {
         match self {
             Driver::Bridge => "bridge",
+            Driver::Macvlan => "macvlan",
+            Driver::Ipvlan => "ipvlan",
             Driver::Host => "host",
             Driver::None => "null",
         }
@@ -165,7 +172,7 @@ const OPTION_ICC: &str = "com.docker.network.bridge.enable_icc";
 const OPTION_MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 const OPTION_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
 const OPTION_NAME: &str = "com.docker.network.bridge.name";
-const OPTION_MTU: &str = "com.docker.network.driver.mtu";
+pub(crate) const OPTION_MTU: &str = "com.docker.network.driver.mtu";
 
 /// One network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,6 +189,8 @@ pub struct Network {
     pub internal: bool,
     /// Its bridge, for the driver `bridge`.
     pub bridge: Option<BridgeOptions>,
+    /// Its wire, for the drivers `macvlan` and `ipvlan`.
+    pub uplink: Option<Uplink>,
 }
 
 impl Network {
@@ -237,6 +246,9 @@ pub enum NetworkError {
     /// The bridge's name cannot be a device's.
     #[error("invalid bridge name {0:?}")]
     Device(String),
+    /// The driver needs one.
+    #[error("a {0} network needs a device of the host")]
+    NoParent(Driver),
     /// An option's value.
     #[error("invalid value {value:?} for the option {name}")]
     Option {

@@ -71,7 +71,8 @@ fn of_network(container: &Container, endpoint: &EndpointRecord, action: &str) ->
     let kind = match endpoint.network.as_str() {
         HOST => "host",
         NONE => "null",
-        _ => "bridge",
+        _ if endpoint.driver.is_empty() => "bridge",
+        _ => &endpoint.driver,
     };
     let attributes = [
         ("container", container.id().as_str()),

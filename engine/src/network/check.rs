@@ -93,6 +93,11 @@ pub(crate) fn check(network: &Network, wish: &EndpointWish) -> Result<()> {
     if let Some(mac) = &wish.mac_address {
         read_mac(mac)?;
     }
+    if network.driver == "ipvlan" && wish.mac_address.is_some() {
+        return Err(Error::invalid(
+            "ipvlan interfaces do not support custom mac address assignment",
+        ));
+    }
     if is_predefined(&network.name) {
         return on_no_network_of_a_user(wish);
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use netns::network::{BridgeOptions, Occupied, check_device};
+use netns::uplink::Uplink;
 use plan::{Faults, Run};
 
 use super::subnet::{SubnetRequest, Wanted, choose};
@@ -78,7 +79,10 @@ impl Engine {
             id: random_hex()?,
             name: request.name.clone(),
             created: Time::now(),
-            driver: BRIDGE.to_owned(),
+            driver: match request.driver.as_str() {
+                "" => BRIDGE.to_owned(),
+                driver => driver.to_owned(),
+            },
             ipv6: request.ipv6,
             internal: request.internal,
             attachable: request.attachable,
@@ -87,25 +91,81 @@ impl Engine {
             labels: request.labels.clone(),
             ..Network::default()
         };
-        let bridge = network.bridge().map_err(|error| unmade(&error))?;
-        check_device(&bridge.device).map_err(|error| unmade(&error))?;
-        self.check_bridge_is_free(&network, &bridge)?;
-        let mut host = self.net_host();
-        let fault = |error| Error::system("cannot look at the host's networks", error);
-        network.foreign_bridge = host.find_bridge(&bridge.device).map_err(fault)?.is_some();
-        let mut occupied = host.occupied(&bridge.device).map_err(fault)?;
-        occupied.extend(self.taken_subnets());
-        occupied.extend(self.default_subnet(&mut host)?);
+        let occupied = match network.uplink().map_err(|error| unmade(&error))? {
+            Some(uplink) => self.look_at_wire(&network, &uplink)?,
+            None => self.look_at_bridge(&mut network)?,
+        };
         let wanted = Wanted {
             subnets: &request.subnets,
             ipv6: request.ipv6,
             internal: request.internal,
             id: &network.id,
+            driver: &network.driver,
         };
         let chosen = choose(&wanted, &occupied)?;
         network.pools = chosen.pools;
         network.subnets = chosen.shown;
         Ok(network)
+    }
+
+    /// What a new bridge must not overlap with: everything.
+    fn look_at_bridge(&self, network: &mut Network) -> Result<Vec<Occupied>> {
+        let mut host = self.net_host();
+        let mut occupied = self.taken_subnets();
+        let bridge = network.bridge().map_err(|error| unmade(&error))?;
+        let Some(bridge) = bridge else {
+            return Ok(occupied);
+        };
+        check_device(&bridge.device).map_err(|error| unmade(&error))?;
+        self.check_bridge_is_free(network, &bridge)?;
+        let there = host.find_bridge(&bridge.device).map_err(unseen)?;
+        network.foreign_bridge = there.is_some();
+        occupied.extend(host.occupied(&bridge.device).map_err(unseen)?);
+        occupied.extend(self.default_subnet(&mut host)?);
+        Ok(occupied)
+    }
+
+    /// What a network on a wire of the host's must not overlap with. The wire's own subnet is the
+    /// one that it is made for.
+    fn look_at_wire(&self, network: &Network, uplink: &Uplink) -> Result<Vec<Occupied>> {
+        if network.internal {
+            return Err(Error::invalid(format!(
+                "a {} network cannot be internal: its wire leads outside",
+                network.driver
+            ))
+            .hint("make it with the driver bridge"));
+        }
+        let mut host = self.net_host();
+        if !host.has_device(&uplink.parent).map_err(unseen)? {
+            return Err(Error::invalid(format!(
+                "there is no device {:?} on this host",
+                uplink.parent
+            ))
+            .hint(
+                "see them with 'ip link'; a VLAN is made with 'ip link add link eth0 name eth0.10 \
+                 type vlan id 10'",
+            ));
+        }
+        for other in self.store().user_networks()? {
+            let wired = other.uplink().is_ok_and(|wire| wire.is_some());
+            if wired && other.device() == uplink.parent {
+                return Err(Error::new(
+                    crate::ErrorKind::Forbidden,
+                    format!(
+                        "network {} is already using parent interface {}",
+                        other.id, uplink.parent
+                    ),
+                )
+                .hint(format!("it is called {}", other.name)));
+            }
+        }
+        let mut occupied = self.taken_subnets();
+        let own = match network.user_subnets {
+            true => uplink.parent.as_str(),
+            false => "",
+        };
+        occupied.extend(host.occupied(own).map_err(unseen)?);
+        Ok(occupied)
     }
 
     /// Two networks never share a bridge.
@@ -125,10 +185,7 @@ impl Engine {
             return conflict(&self.network_id(BRIDGE)?);
         }
         for other in self.store().user_networks()? {
-            if other
-                .bridge()
-                .is_ok_and(|other| other.device == bridge.device)
-            {
+            if other.device() == bridge.device {
                 return conflict(&other.id);
             }
         }
@@ -174,6 +231,10 @@ impl Engine {
     }
 }
 
+fn unseen(error: netns::NetError) -> Error {
+    Error::system("cannot look at the host's networks", error)
+}
+
 /// The first of Docker's pools.
 fn first_pool() -> IpNet {
     IpNet::V4(ipnet::Ipv4Net::new_assert([172, 17, 0, 0].into(), 16))
@@ -194,15 +255,13 @@ fn check(request: &NetworkRequest) -> Result<()> {
         )));
     }
     match request.driver.as_str() {
-        "" | BRIDGE => Ok(()),
+        "" | BRIDGE | "macvlan" | "ipvlan" => Ok(()),
         one @ ("host" | "null") => Err(Error::new(
             crate::ErrorKind::Forbidden,
             format!("only one instance of \"{one}\" network is allowed"),
         )),
-        other => {
-            Err(Error::not_found(format!("plugin \"{other}\" not found"))
-                .hint("the driver is bridge"))
-        }
+        other => Err(Error::not_found(format!("plugin \"{other}\" not found"))
+            .hint("the drivers are bridge, macvlan and ipvlan")),
     }
 }
 

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use netns::network::{BridgeOptions, Driver, NetworkError, Occupied, Pool};
+use netns::uplink::Uplink;
 use serde::{Deserialize, Serialize};
 use sys::lock::Lock;
 
@@ -53,7 +54,7 @@ pub struct Network {
     pub name: String,
     /// When it was made.
     pub created: Time,
-    /// `bridge`, `host`, `null`.
+    /// `bridge`, `macvlan`, `ipvlan`, `host`, `null`.
     pub driver: String,
     /// It has an IPv6 subnet.
     #[serde(rename = "EnableIPv6")]
@@ -94,13 +95,48 @@ impl Network {
     /// The version this program writes.
     pub const VERSION: u32 = 1;
 
-    /// The bridge that the network has or would have.
+    /// The bridge of a network of that driver.
     ///
     /// # Errors
     /// An option's value is wrong.
-    pub fn bridge(&self) -> std::result::Result<BridgeOptions, NetworkError> {
+    pub fn bridge(&self) -> std::result::Result<Option<BridgeOptions>, NetworkError> {
+        if self.wire() != Driver::Bridge {
+            return Ok(None);
+        }
         let short = self.id.get(..12).unwrap_or(&self.id);
-        BridgeOptions::of(format!("br-{short}")).with(&self.options)
+        let bridge = BridgeOptions::of(format!("br-{short}")).with(&self.options)?;
+        Ok(Some(bridge))
+    }
+
+    /// The wire of the host's that its containers share.
+    ///
+    /// # Errors
+    /// An option's value is wrong.
+    pub fn uplink(&self) -> std::result::Result<Option<Uplink>, NetworkError> {
+        match self.wire() {
+            driver @ (Driver::Macvlan | Driver::Ipvlan) => {
+                Uplink::of(driver, &self.options).map(Some)
+            }
+            Driver::Bridge | Driver::Host | Driver::None => Ok(None),
+        }
+    }
+
+    /// The driver as a value.
+    fn wire(&self) -> Driver {
+        match self.driver.as_str() {
+            "macvlan" => Driver::Macvlan,
+            "ipvlan" => Driver::Ipvlan,
+            HOST => Driver::Host,
+            "null" => Driver::None,
+            _ => Driver::Bridge,
+        }
+    }
+
+    /// The device of the host's that it is made of; empty without one.
+    fn device(&self) -> String {
+        let bridge = self.bridge().ok().flatten().map(|bridge| bridge.device);
+        let parent = || self.uplink().ok().flatten().map(|uplink| uplink.parent);
+        bridge.or_else(parent).unwrap_or_default()
     }
 
     /// The network as it is wired.
@@ -111,10 +147,11 @@ impl Network {
         Ok(netns::network::Network {
             id: self.id.clone(),
             name: self.name.clone(),
-            driver: Driver::Bridge,
+            driver: self.wire(),
             pools: self.pools.clone(),
             internal: self.internal,
-            bridge: Some(self.bridge()?),
+            bridge: self.bridge()?,
+            uplink: self.uplink()?,
         })
     }
 
@@ -260,8 +297,7 @@ impl Engine {
     pub(crate) fn taken_subnets(&self) -> Vec<Occupied> {
         let networks = self.store().user_networks().unwrap_or_default();
         let taken = |network: &Network| {
-            let device = network.bridge().map(|bridge| bridge.device);
-            let device = device.unwrap_or_default();
+            let device = network.device();
             let pools = network.pools.clone();
             pools.into_iter().map(move |pool| Occupied {
                 subnet: pool.subnet,
@@ -301,6 +337,9 @@ pub(crate) fn unmade(error: &NetworkError) -> Error {
             "{wanted} overlaps with {occupied}: choose another --subnet"
         )),
         NetworkError::NoPool => failure.hint("name a free one with --subnet"),
+        NetworkError::NoParent(_) => {
+            Error::invalid(error.to_string()).hint("name it with '-o parent=DEVICE'")
+        }
         NetworkError::TooSmall(_) | NetworkError::Device(_) | NetworkError::Option { .. } => {
             Error::invalid(error.to_string())
         }

@@ -34,6 +34,7 @@ pub(super) struct Wanted<'a> {
     pub(super) internal: bool,
     /// The network's id: a private IPv6 subnet is drawn from it.
     pub(super) id: &'a str,
+    pub(super) driver: &'a str,
 }
 
 /// Chooses the pools.
@@ -48,9 +49,10 @@ pub(super) fn choose(wanted: &Wanted<'_>, occupied: &[Occupied]) -> Result<Chose
             .filter(|request| request.subnet.addr().is_ipv4() == v4);
         let first = list.next();
         if list.next().is_some() {
-            return Err(Error::invalid(
-                "bridge driver doesn't support multiple subnets",
-            ));
+            return Err(Error::invalid(format!(
+                "{} driver doesn't support multiple subnets",
+                wanted.driver
+            )));
         }
         Ok(first)
     };
@@ -140,6 +142,7 @@ mod tests {
             ipv6,
             internal: false,
             id: "0123456789abcdef",
+            driver: "bridge",
         };
         choose(&wanted, &occupied)
     }

@@ -82,6 +82,9 @@ pub struct NetworkRecord {
 pub struct EndpointRecord {
     /// The network's name.
     pub network: String,
+    /// The network's driver.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub driver: String,
     /// The network's id.
     pub network_id: String,
     /// The endpoint's id.

@@ -9,7 +9,7 @@ use crate::firewall::{Hand, Opening, PublishRule};
 use crate::host::Host;
 use crate::network::{Network, Pool};
 use crate::port::Binding;
-use crate::step::{Interface, NetStep, Openings};
+use crate::step::{Family, Interface, NetStep, Openings};
 
 use super::ground;
 
@@ -30,6 +30,7 @@ pub fn way_out(
         device: Some(interface.to_owned()),
         addresses: Vec::new(),
         gateways: gateways(network),
+        leads: leads(network),
     })];
     let (Some(bridge), Some(firewall)) = (&network.bridge, ground::firewall(network, &facts))
     else {
@@ -49,10 +50,30 @@ pub fn way_out(
     Ok(steps)
 }
 
-/// The gateways of a network's families.
+/// The gateways of a network's families; none where the device itself leads everywhere.
 pub(super) fn gateways(network: &Network) -> Vec<IpAddr> {
     let gateway = |pool: &Pool| pool.gateway;
-    network.pools.iter().map(gateway).collect()
+    match routes(network) {
+        true => Vec::new(),
+        false => network.pools.iter().map(gateway).collect(),
+    }
+}
+
+/// The families for which the device itself leads everywhere.
+pub(super) fn leads(network: &Network) -> Vec<Family> {
+    let family = |pool: &Pool| match pool.gateway {
+        IpAddr::V4(_) => Family::V4,
+        IpAddr::V6(_) => Family::V6,
+    };
+    match routes(network) {
+        true => network.pools.iter().map(family).collect(),
+        false => Vec::new(),
+    }
+}
+
+fn routes(network: &Network) -> bool {
+    let uplink = network.uplink.as_ref();
+    uplink.is_some_and(|uplink| uplink.mode.routes())
 }
 
 /// A step of a container's plan was for its place on this network alone. `addresses` is where the
@@ -62,6 +83,7 @@ pub fn is_of(step: &NetStep, network: &Network, interface: &str, addresses: &Pat
     match step {
         NetStep::Hold(hold) => hold.path.parent() == Some(addresses),
         NetStep::Veth(veth) => veth.peer == interface,
+        NetStep::Sublink(link) => link.name == interface,
         NetStep::Interface(step) => step.device.as_deref() == Some(interface),
         NetStep::Openings(openings) => Some(openings.network.rules.bridge.as_str()) == device,
         NetStep::Names(names) => names.directory.file_name() == Some(network.id.as_ref()),

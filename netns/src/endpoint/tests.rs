@@ -18,6 +18,7 @@ fn network(pools: &[&str]) -> Network {
             .collect(),
         internal: false,
         bridge: Some(BridgeOptions::of("rbox0")),
+        uplink: None,
     }
 }
 
@@ -170,4 +171,41 @@ fn a_plan_is_read_again_from_the_journal() {
     );
     let text = serde_json::to_string(&list).unwrap();
     assert_eq!(serde_json::from_str::<Vec<NetStep>>(&text).unwrap(), list);
+}
+
+#[test]
+fn a_shared_wire_needs_no_bridge_and_no_rules() {
+    let mut wire = network(&["172.17.0.0/16"]);
+    wire.driver = Driver::Macvlan;
+    wire.bridge = None;
+    wire.uplink = Some(crate::uplink::Uplink {
+        parent: "lan0".to_owned(),
+        mode: crate::uplink::Mode::Bridge,
+        mtu: None,
+    });
+    let list = steps(&wire, &facts(Hand::Nft, true), &["8080:80"]);
+    assert_eq!(
+        names(&list),
+        ["net-hold", "net-settings", "sublink-create", "interface-up"]
+    );
+    assert_eq!(
+        list[2].shell(),
+        [
+            "ip link add link lan0 name eth0 netns $PID address 02:42:ac:11:00:02 type macvlan mode bridge"
+        ]
+    );
+    let last = |list: &[NetStep]| list.last().unwrap().shell().pop().unwrap();
+    assert_eq!(
+        last(&list),
+        "nsenter --net=/proc/$PID/ns/net ip route add default via 172.17.0.1"
+    );
+    if let Some(uplink) = &mut wire.uplink {
+        uplink.mode = crate::uplink::Mode::L3;
+    }
+    let list = steps(&wire, &facts(Hand::Nft, true), &[]);
+    assert_eq!(
+        last(&list),
+        "nsenter --net=/proc/$PID/ns/net ip route add default dev eth0"
+    );
+    assert!(!list[2].shell()[0].contains("02:42"));
 }

@@ -8,7 +8,7 @@ use sys::SysError;
 use sys::netlink::{LinkChange, Request, Route};
 
 use super::kinds::{description, joined, mac_text, write_setting};
-use super::{Interface, Settings, Veth};
+use super::{Family, Interface, Settings, Veth};
 use crate::error::NetError;
 use crate::host::Host;
 
@@ -112,6 +112,19 @@ impl Veth {
     }
 }
 
+/// The default route of a family, by a device that leads everywhere.
+fn everywhere(family: Family, index: Option<u32>) -> Route {
+    Route {
+        destination: match family {
+            Family::V4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        },
+        prefix: 0,
+        gateway: None,
+        index,
+    }
+}
+
 /// Loopback's number in every namespace.
 const LOOPBACK: u32 = 1;
 
@@ -143,6 +156,12 @@ impl Interface {
                     // another network may have been the way out before
                     .map(|gateway| Request::SetRoute(Route::default_via(*gateway))),
             );
+            if let Some(device) = self.device.as_ref().filter(|_| !self.leads.is_empty()) {
+                let link = socket.link(device)?;
+                let index = link.map(|link| link.index);
+                let route = |family: &Family| Request::SetRoute(everywhere(*family, index));
+                requests.extend(self.leads.iter().map(route));
+            }
             socket.batch(&requests).map_err(SysError::from)?;
             Ok(())
         })?
@@ -150,6 +169,8 @@ impl Interface {
 
     pub(super) fn describe(&self) -> Description {
         let mut calls = vec!["RTM_SETLINK(lo, up)".to_owned()];
+        let leads = self.leads.iter().filter_map(|_| self.device.as_ref());
+        let leads = leads.map(|device| format!("RTM_NEWROUTE(default dev {device})"));
         let Some(device) = &self.device else {
             return description(
                 "set loopback up",
@@ -167,6 +188,7 @@ impl Interface {
                 .iter()
                 .map(|gateway| format!("RTM_NEWROUTE(default via {gateway})")),
         );
+        calls.extend(leads);
         description(
             format!("give {device} the address {}", joined(&self.addresses)),
             "the container is reached by it; the bridge is its gateway",
@@ -190,6 +212,13 @@ impl Interface {
                 .iter()
                 .map(|gateway| format!("{ip} route add default via {gateway}")),
         );
+        if let Some(device) = &self.device {
+            let route = |family: &Family| match family {
+                Family::V4 => format!("{ip} route add default dev {device}"),
+                Family::V6 => format!("{ip} -6 route add default dev {device}"),
+            };
+            lines.extend(self.leads.iter().map(route));
+        }
         lines
     }
 }

@@ -4,6 +4,7 @@ mod container;
 mod firewall;
 mod kinds;
 mod names;
+mod sublink;
 
 use ipnet::IpNet;
 use plan::{Description, Step};
@@ -16,6 +17,7 @@ use crate::firewall::mark::Mark;
 use crate::firewall::{NetworkRules, Opening};
 use crate::hold::Hold;
 use crate::host::Host;
+use crate::uplink::Uplink;
 
 /// One change of the network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,8 @@ pub enum NetStep {
     Settings(Settings),
     /// Makes the pair that joins the container to the bridge.
     Veth(Veth),
+    /// Makes the container's link on a wire of the host's; it goes with the namespace.
+    Sublink(Sublink),
     /// Sets loopback up and gives the container's end its addresses and routes; they go with it.
     Interface(Interface),
     /// Opens the firewall for one container.
@@ -103,6 +107,17 @@ pub struct Veth {
     pub mtu: u32,
 }
 
+/// The container's link on a wire of the host's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sublink {
+    /// The wire and how it is shared.
+    pub uplink: Uplink,
+    /// The link's name in the container.
+    pub name: String,
+    /// Its hardware address, where it has one of its own.
+    pub mac: Option<Mac>,
+}
+
 /// The container's end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
@@ -112,6 +127,9 @@ pub struct Interface {
     pub addresses: Vec<IpNet>,
     /// Default routes.
     pub gateways: Vec<std::net::IpAddr>,
+    /// Families whose default route is the device itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leads: Vec<Family>,
 }
 
 /// What one container opens.
@@ -134,6 +152,7 @@ impl Step<Host> for NetStep {
             NetStep::NetworkFirewall(_) => "network-firewall",
             NetStep::Settings(_) => "net-settings",
             NetStep::Veth(_) => "veth-create",
+            NetStep::Sublink(_) => "sublink-create",
             NetStep::Interface(_) => "interface-up",
             NetStep::Openings(_) => "firewall-open",
             NetStep::Resolver => "resolver-listen",
@@ -151,6 +170,7 @@ impl Step<Host> for NetStep {
             NetStep::NetworkFirewall(firewall) => firewall.ensure(host),
             NetStep::Settings(settings) => settings.apply(host),
             NetStep::Veth(veth) => veth.apply(host),
+            NetStep::Sublink(link) => link.apply(host),
             NetStep::Interface(interface) => interface.apply(host),
             NetStep::Openings(openings) => openings.open(host),
             NetStep::Resolver => names::listen(host),
@@ -164,6 +184,7 @@ impl Step<Host> for NetStep {
         match self {
             NetStep::Hold(hold) => Ok(hold.release()?),
             NetStep::Veth(veth) => kinds::delete_link(host, &veth.name),
+            NetStep::Sublink(link) => link.undo(host),
             NetStep::Openings(openings) => openings.close(host),
             NetStep::Names(names) => Ok(names.withdraw()?),
             NetStep::Forwarding(_)
@@ -185,6 +206,7 @@ impl Step<Host> for NetStep {
             NetStep::NetworkFirewall(firewall) => firewall.describe(),
             NetStep::Settings(settings) => settings.describe(),
             NetStep::Veth(veth) => veth.describe(),
+            NetStep::Sublink(link) => link.describe(),
             NetStep::Interface(interface) => interface.describe(),
             NetStep::Openings(openings) => openings.describe(),
             NetStep::Resolver => names::describe_listen(),
@@ -204,6 +226,7 @@ impl Step<Host> for NetStep {
             NetStep::NetworkFirewall(firewall) => firewall.shell(),
             NetStep::Settings(settings) => settings.shell(),
             NetStep::Veth(veth) => veth.shell(),
+            NetStep::Sublink(link) => link.shell(),
             NetStep::Interface(interface) => interface.shell(),
             NetStep::Openings(openings) => openings.shell(),
             NetStep::Resolver => listen::shell(),

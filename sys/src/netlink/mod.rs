@@ -19,7 +19,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-pub use self::request::{LinkChange, Mac, Request, Route, Veth};
+pub use self::request::{LinkChange, Mac, Request, Route, Sharing, Sublink, Veth};
 pub use self::visit::visit;
 use self::wire::{Answer, Frame, frames};
 use crate::error::{Result, SysError, SysResultExt};

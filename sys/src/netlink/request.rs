@@ -10,8 +10,9 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
-    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoBridgePort, InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoPortData,
+    InfoPortKind, InfoVeth, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    MacVlanMode,
 };
 use netlink_packet_route::route::{
     RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -37,6 +38,8 @@ pub enum Request<'a> {
     },
     /// Makes a veth pair, this end up and on a bridge, the other born down in another namespace.
     CreateVeth(Veth<'a>),
+    /// Makes a link that shares another one's wire, born down in another namespace.
+    CreateSublink(Sublink<'a>),
     /// Changes a link.
     SetLink {
         /// Which.
@@ -92,6 +95,42 @@ pub struct Veth<'a> {
     pub mtu: u32,
 }
 
+/// A link that shares another one's wire.
+#[derive(Debug, Clone)]
+pub struct Sublink<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Whose wire.
+    pub parent: u32,
+    /// How.
+    pub sharing: Sharing,
+    /// Its hardware address; one that shares its parent's has none of its own.
+    pub mac: Option<Mac>,
+    /// The largest packet; the parent's without one.
+    pub mtu: Option<u32>,
+    /// Where it is born.
+    pub namespace: BorrowedFd<'a>,
+}
+
+/// How links share a wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Each has a hardware address; those of one wire reach one another.
+    MacvlanBridge,
+    /// They do not reach one another.
+    MacvlanPrivate,
+    /// They reach one another by a switch that sends frames back.
+    MacvlanVepa,
+    /// One has the wire for itself.
+    MacvlanPassthru,
+    /// All have the parent's hardware address, told apart by address.
+    IpvlanL2,
+    /// The parent routes between them.
+    IpvlanL3,
+    /// The same, and the host's packet filter sees it.
+    IpvlanL3s,
+}
+
 /// A change of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkChange<'a> {
@@ -127,6 +166,11 @@ impl fmt::Display for Request<'_> {
             Request::CreateVeth(veth) => {
                 write!(f, "RTM_NEWLINK(veth {} peer {})", veth.name, veth.peer)
             }
+            Request::CreateSublink(link) => write!(
+                f,
+                "RTM_NEWLINK({} on index {}, {:?})",
+                link.name, link.parent, link.sharing
+            ),
             Request::SetLink { index, change } => {
                 write!(f, "RTM_NEWLINK(index {index}, {change:?})")
             }
@@ -181,6 +225,7 @@ impl Request<'_> {
                 new,
             ),
             Request::CreateVeth(veth) => (RouteNetlinkMessage::NewLink(veth.message()), new),
+            Request::CreateSublink(link) => (RouteNetlinkMessage::NewLink(link.message()), new),
             Request::SetLink { index, change } => {
                 (RouteNetlinkMessage::SetLink(change.message(*index)), 0)
             }
@@ -280,6 +325,40 @@ impl Veth<'_> {
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]));
+        message
+    }
+}
+
+impl Sublink<'_> {
+    fn message(&self) -> LinkMessage {
+        let macvlan = |mode| {
+            let mode = vec![InfoMacVlan::Mode(mode)];
+            (InfoKind::MacVlan, InfoData::MacVlan(mode))
+        };
+        let ipvlan = |mode| {
+            let mode = vec![InfoIpVlan::Mode(mode)];
+            (InfoKind::IpVlan, InfoData::IpVlan(mode))
+        };
+        let (kind, data) = match self.sharing {
+            Sharing::MacvlanBridge => macvlan(MacVlanMode::Bridge),
+            Sharing::MacvlanPrivate => macvlan(MacVlanMode::Private),
+            Sharing::MacvlanVepa => macvlan(MacVlanMode::Vepa),
+            Sharing::MacvlanPassthru => macvlan(MacVlanMode::Passthrough),
+            Sharing::IpvlanL2 => ipvlan(IpVlanMode::L2),
+            Sharing::IpvlanL3 => ipvlan(IpVlanMode::L3),
+            Sharing::IpvlanL3s => ipvlan(IpVlanMode::L3S),
+        };
+        let mut message = LinkMessage::default();
+        let attributes = &mut message.attributes;
+        attributes.push(LinkAttribute::IfName(self.name.to_owned()));
+        attributes.push(LinkAttribute::Link(self.parent));
+        attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
+        attributes.extend(self.mtu.map(LinkAttribute::Mtu));
+        attributes.push(LinkAttribute::NetNsFd(self.namespace.as_raw_fd()));
+        attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(kind),
+            LinkInfo::Data(data),
         ]));
         message
     }

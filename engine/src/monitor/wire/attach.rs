@@ -129,6 +129,7 @@ impl<'a> Attacher<'a> {
         let gateways = || endpoint.gateways.iter().copied();
         let record = EndpointRecord {
             network: self.place.network.name.clone(),
+            driver: self.place.network.driver.to_string(),
             network_id: self.place.network.id.clone(),
             endpoint_id: self.endpoint.clone(),
             address: v4.map(|net| net.addr()),
@@ -143,12 +144,7 @@ impl<'a> Attacher<'a> {
                 IpAddr::V6(address) => Some(address),
                 IpAddr::V4(_) => None,
             }),
-            mac_address: endpoint
-                .mac
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect::<Vec<_>>()
-                .join(":"),
+            mac_address: mac_text(endpoint.mac),
             aliases: self.aliases(),
             links: self.links(),
             interface: self.interface.clone(),
@@ -188,6 +184,14 @@ impl Engine {
             let monitor = self.store().run(&id).monitor();
             monitor.is_ok_and(|mark| mark.is_some_and(crate::store::ProcessMark::alive))
         })
+    }
+}
+
+/// As inspect shows it; empty where the interface has its parent's.
+fn mac_text(mac: sys::netlink::Mac) -> String {
+    match mac.iter().all(|byte| *byte == 0) {
+        true => String::new(),
+        false => mac.map(|byte| format!("{byte:02x}")).join(":"),
     }
 }
 
