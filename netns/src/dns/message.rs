@@ -172,6 +172,13 @@ impl Question {
         self.raw.ends_with(kind) && self.raw[..name.len()].eq_ignore_ascii_case(name)
     }
 
+    /// More addresses than this do not fit into an answer over UDP.
+    pub fn fits(&self) -> usize {
+        /// A pointer to the name, kind, class, time, length and an IPv4 address.
+        const RECORD: usize = 2 + 2 + 2 + 4 + 2 + 4;
+        usize::from(self.size) / RECORD
+    }
+
     fn write(&self, code: Code, records: &[Data], ttl: u32, truncated: bool) -> Vec<u8> {
         let mut flags: u16 = 0x8000 | 0x0080 | code as u16;
         if self.recursion {

@@ -13,4 +13,4 @@ pub use listen::Sockets;
 pub use message::{Code, Data, Malformed, Question};
 pub use registry::{Names, NamesError, Registry};
 pub use server::{Config, Resolver, Servers};
-pub use zone::{Directory, Lookup, Membership};
+pub use zone::{Directory, Lookup, Membership, Pick};

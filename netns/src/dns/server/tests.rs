@@ -10,15 +10,20 @@ use rustix::event::{PollFd, PollFlags, poll};
 use sys::inet::Transport;
 
 use super::*;
+use crate::dns::Pick;
 
 /// Container names of the network `net`.
 #[derive(Debug, Default, Clone)]
 struct Table(BTreeMap<String, Vec<IpAddr>>);
 
 impl Directory for Table {
-    fn named(&self, network: &str, name: &str) -> Vec<IpAddr> {
+    fn named(&self, network: &str, name: &str, pick: Pick) -> Vec<IpAddr> {
         let found = self.0.get(name).filter(|_| network == "1");
-        found.cloned().unwrap_or_default()
+        let mut list = found.cloned().unwrap_or_default();
+        let middle = pick.turn % list.len().max(1);
+        list.rotate_left(middle);
+        list.truncate(pick.most);
+        list
     }
 
     fn name_of(&self, network: &str, address: IpAddr) -> Option<String> {
