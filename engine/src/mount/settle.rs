@@ -166,6 +166,9 @@ fn inherit(mount: &MountPoint, read_only: bool) -> MountPoint {
 }
 
 #[cfg(test)]
+mod page;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Empty;

@@ -189,6 +189,45 @@ mod tests {
         }
     }
 
+    /// The table of the users' page, row by row.
+    #[test]
+    fn the_page_tells_where_copies_go() {
+        let page = include_str!("../../../../../docs/volumes.md");
+        let (_, rest) = page.split_once("<!-- compared: copies -->\n").unwrap();
+        let (table, _) = rest.split_once("<!-- end -->").unwrap();
+        let mut rows = 0;
+        for line in table.lines().skip(2) {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let [_, source, there, target, comes_to, _] = cells[..] else {
+                panic!("{line}");
+            };
+            let (typed, kind) = source.split_once(' ').unwrap();
+            let source = Source {
+                base: split(Path::new(&format!("/{}", typed.trim_matches('`')))).1,
+                is_directory: kind == "(directory)",
+            };
+            let target = Target {
+                path: Path::new("/").join(target.trim_matches('`')),
+                is_directory: match there {
+                    "nothing" => None,
+                    "a file" => Some(false),
+                    "a directory" => Some(true),
+                    other => panic!("{other}"),
+                },
+            };
+            let got = match place(&source, &target) {
+                Ok(place) => {
+                    let whole = format!("{}/{}", place.directory.display(), place.name.display());
+                    format!("`{}`", whole.trim_start_matches('/').replace("//", "/"))
+                }
+                Err(error) => format!("refused: {error}"),
+            };
+            assert_eq!(got, comes_to, "{line}");
+            rows += 1;
+        }
+        assert_eq!(rows, 10);
+    }
+
     #[test]
     fn paths_are_cleaned_by_their_words() {
         for (path, expected) in [
