@@ -141,8 +141,11 @@ impl Mount {
                 self.bind.insert("NonRecursive".to_owned(), json!(true));
             }
             "writable" => {
-                self.bind
-                    .insert("ReadOnlyNonRecursive".to_owned(), json!(true));
+                return Err(
+                    "bind-recursive=writable is not supported by rbox: what is mounted below a \
+                     read-only bind is read-only, too"
+                        .to_owned(),
+                );
             }
             "readonly" => {
                 self.bind

@@ -7,6 +7,7 @@ mod names;
 mod peers;
 mod run;
 mod size;
+mod volumes;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,6 +49,8 @@ const ALL: &[(&str, Function)] = &[
     ("steps", run::steps),
     ("names", names::look_ups),
     ("size", size::sizes),
+    ("copy-up", volumes::copy_up),
+    ("volume-io", volumes::io),
 ];
 
 /// Between two measured runs: the kernel takes time to clear up a network namespace, and the next
