@@ -286,3 +286,110 @@ fn privileged_networks_keep_containers_apart() {
         }
     }
 }
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_networks_come_back_with_the_machine() {
+    for firewall in ["nft", "iptables"] {
+        let lab = Lab::with_busybox();
+        let on = |line: &str| rbox(&lab, &format!("--firewall {firewall} {line}"));
+        on("network create --subnet 10.1.0.0/24 a");
+        on("network create --subnet 10.2.0.0/24 b");
+        // what is left after a restart of the machine
+        lab.sh(
+            "for one in $(ip -br link | grep -o '^br-[0-9a-f]*'); do ip link delete $one; done
+             nft flush ruleset
+             rm -rf /run/rbox",
+        );
+        for name in ["a", "b"] {
+            on(&format!(
+                "run -d --name on-{name} --network {name} busybox sleep 1000"
+            ));
+        }
+        assert!(pings(&lab, "on-a", "10.1.0.1"), "{firewall}");
+        assert!(!pings(&lab, "on-a", "10.2.0.2"), "{firewall}: isolation");
+        on("rm -f on-a on-b");
+        on("network rm a b");
+    }
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_networks_do_what_their_options_say() {
+    let lab = Lab::with_busybox();
+    rbox(
+        &lab,
+        "network create -o com.docker.network.bridge.name=mine0 -o com.docker.network.driver.mtu=1400 -o com.docker.network.bridge.host_binding_ipv4=127.0.0.1 a",
+    );
+    wait_on(&lab, "one", "--network a -p 8080:80");
+    let mtu = rbox(&lab, "exec one cat /sys/class/net/eth0/mtu");
+    assert_eq!(mtu, "1400");
+    assert!(lab.sh("ip link show mine0").contains("mtu 1400"));
+    assert_eq!(rbox(&lab, "port one 80"), "127.0.0.1:8080");
+    lab.rbox([
+        "network",
+        "create",
+        "-o",
+        "com.docker.network.bridge.name=rbox0",
+        "b",
+    ])
+    .run()
+    .code(1)
+    .says("networks have same bridge name");
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_networks_made_at_once_have_subnets_of_their_own() {
+    let lab = Lab::with_busybox();
+    let many: Vec<_> = (0..6)
+        .map(|number| {
+            let name = format!("n{}", number % 4);
+            lab.rbox(["network", "create", &name]).spawn()
+        })
+        .collect();
+    let made = many
+        .into_iter()
+        .map(lab::Running::finish)
+        .filter(|output| output.status.success())
+        .count();
+    assert_eq!(made, 4);
+    let subnets = rbox(
+        &lab,
+        "network inspect n0 n1 n2 n3 -f {{json(.IPAM.Config)}}",
+    );
+    let mut subnets: Vec<&str> = subnets.lines().collect();
+    subnets.sort_unstable();
+    subnets.dedup();
+    assert_eq!(subnets.len(), 4);
+    // while some start on a network, others try to remove it: it goes, or they run on it
+    let starts: Vec<_> = (0..4)
+        .map(|number| {
+            let name = format!("c{number}");
+            lab.rbox([
+                "run",
+                "-d",
+                "--name",
+                &name,
+                "--network",
+                "n0",
+                "busybox",
+                "sleep",
+                "1000",
+            ])
+            .spawn()
+        })
+        .collect();
+    let removed = lab.rbox(["network", "rm", "n0"]).run().status.success();
+    let running = starts
+        .into_iter()
+        .map(lab::Running::finish)
+        .filter(|output| output.status.success())
+        .count();
+    assert!(
+        running == 0 || !removed,
+        "{running} run on a removed network"
+    );
+    let bridges = lab.sh("ip -br link | grep -c ^br-");
+    assert_eq!(bridges.trim(), if removed { "3" } else { "4" });
+}

@@ -99,8 +99,16 @@ fn privileged_wire_refusals() {
             .code(1)
             .says(text);
     }
-    // the wire goes, the network stays; who starts on it is told
+    // the wire goes, the network stays; who starts on it or joins it is told
     lab.sh("ip link delete lan0");
+    rbox(&lab, "run -d --name one busybox sleep 1000");
+    lab.rbox(["network", "connect", "lan", "one"])
+        .run()
+        .code(1)
+        .says("there is no device \"lan0\" on this host");
+    assert_eq!(rbox(&lab, "exec one ls /sys/class/net"), "eth0\nlo");
+    assert_eq!(lab.sh("ls /run/rbox/networks/lan"), "");
+    assert_eq!(rbox(&lab, "ps --format {{.Networks}}"), "bridge");
     lab.rbox(["run", "--rm", "--network", "lan", "busybox", "true"])
         .run()
         .code(125)
