@@ -306,3 +306,26 @@ fn privileged_dns_knows_both_families_and_explains_itself() {
     );
     assert!(!explained("bridge").contains("127.0.0.11"));
 }
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_dns_finds_again_who_is_started_again() {
+    let lab = Lab::with_busybox();
+    rbox(&lab, "network create un1");
+    wait_on(&lab, "un1", "asks", "");
+    let first = wait_on(&lab, "un1", "again", "--restart always");
+    rbox(&lab, "rename again anew");
+    let pid = rbox(&lab, "inspect -f {{.State.Pid}} anew");
+    lab.sh(&format!("kill -9 {pid}"));
+    eventually("it runs again", || {
+        let now = rbox(&lab, "inspect -f {{.State.Pid}} anew");
+        now != "0" && now != pid
+    });
+    let format = "inspect -f {{.NetworkSettings.Networks.un1.IPAddress}} anew";
+    assert_eq!(look_up(&lab, "asks", "anew"), [rbox(&lab, format)]);
+    assert_eq!(look_up(&lab, "anew", "asks").len(), 1);
+    assert!(look_up(&lab, "asks", "again").is_empty(), "was at {first}");
+    rbox(&lab, "rm -f anew asks");
+    rbox(&lab, "network rm un1");
+    assert_eq!(lab.sh("ls /run/rbox/names").trim(), "");
+}

@@ -73,8 +73,10 @@ impl Engine {
             }
             _ => {}
         }
-        // addresses of the dead; what stays counts for nothing
+        // addresses and names of the dead; what stays counts for nothing
         let _ = fs::remove_dir_all(&addresses);
+        let names = netns::dns::registry::directory(self.store().state());
+        let _ = fs::remove_dir_all(names.join(&network.id));
         self.note_network("destroy", network);
         Ok(())
     }
