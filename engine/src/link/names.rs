@@ -1,13 +1,41 @@
 //! The names that links give: `receiver/alias` means the source.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::{Link, Links};
+use serde::Deserialize;
+
+use super::Link;
 use crate::Engine;
 use crate::error::Result;
 use crate::id::ContainerId;
 use crate::name::ContainerName;
-use crate::store::Container;
+use crate::store::{Container, read_json};
+
+/// What of a receiver's document a list needs: the rest is passed over, for there may be many.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Brief {
+    links: Vec<BriefLink>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct BriefLink {
+    alias: String,
+    source: ContainerId,
+    name: String,
+}
+
+impl BriefLink {
+    fn whole(&self) -> Link {
+        Link {
+            alias: self.alias.clone(),
+            source: self.source.clone(),
+            name: self.name.clone(),
+            seen: None,
+        }
+    }
+}
 
 /// `receiver/alias`, with or without a slash before it; `None` for a plain name.
 pub(super) fn split(text: &str) -> Option<(&str, &str)> {
@@ -64,26 +92,27 @@ impl Engine {
     /// The names that links give to the containers of a list, without the first slash. A document
     /// that cannot be read gives none.
     pub(crate) fn link_names(&self, containers: &[Container]) -> HashMap<ContainerId, Vec<String>> {
-        let links: Vec<(&Container, Links)> = containers
+        let read = |container: &Container| {
+            let brief: Option<Brief> = read_json(&container.dir.links()).ok().flatten();
+            brief.unwrap_or_default()
+        };
+        let links: Vec<(&Container, Brief)> = containers
             .iter()
             .filter(|container| super::has_links(container))
-            .map(|container| (container, self.links_of(container).unwrap_or_default()))
+            .map(|container| (container, read(container)))
             .collect();
         let mut names: HashMap<ContainerId, Vec<String>> = HashMap::new();
         if links.is_empty() {
             return names;
         }
-        let ids: HashMap<&ContainerId, ()> = containers
-            .iter()
-            .map(|container| (container.id(), ()))
-            .collect();
+        let ids: HashSet<&ContainerId> = containers.iter().map(Container::id).collect();
         for (receiver, links) in links {
             for link in links.links {
                 let path = format!("{}/{}", receiver.name, link.alias);
-                let source = match ids.contains_key(&link.source) {
+                let source = match ids.contains(&link.source) {
                     true => Some(link.source),
                     false => self
-                        .source_of(receiver.id(), &link)
+                        .source_of(receiver.id(), &link.whole())
                         .ok()
                         .flatten()
                         .map(|source| source.id().clone()),

@@ -3,6 +3,7 @@
 //! A bench is a function of [`Bench`] that returns a [`Table`]; add it to [`ALL`]. All tables are
 //! printed and written to `target/bench.json`.
 
+mod links;
 mod names;
 mod peers;
 mod run;
@@ -48,6 +49,7 @@ const ALL: &[(&str, Function)] = &[
     ("run", run::whole),
     ("steps", run::steps),
     ("names", names::look_ups),
+    ("links", links::dense),
     ("size", size::sizes),
     ("copy-up", volumes::copy_up),
     ("volume-io", volumes::io),
