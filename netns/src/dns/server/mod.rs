@@ -4,6 +4,7 @@
 //! work, [`Resolver::dispatch`] does a bounded amount of it and never waits. A container can keep
 //! it busy but not make it grow: questions under way and connections have their limits.
 
+mod client;
 mod forward;
 mod servers;
 mod stream;
@@ -16,14 +17,13 @@ use std::time::{Duration, Instant};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with};
 use rustix::time::Timespec;
 use sys::inet;
 use sys::{Result, SysResultExt};
 
+use self::client::Client;
 use self::forward::{Asker, Forward, Outcome};
 pub use self::servers::Servers;
-use self::stream::{Arrival, Stream};
 use super::listen::Sockets;
 use super::message::{Code, Question, refuse};
 use super::zone::{Directory, Lookup, Membership, TTL, look_up};
@@ -40,10 +40,6 @@ const EVENTS: usize = 64;
 const BURST: usize = 32;
 /// Questions under way to other servers.
 const FORWARDS: usize = 128;
-/// Connections of clients.
-const CLIENTS: usize = 64;
-/// How long a connection may be silent.
-const IDLE: Duration = Duration::from_secs(10);
 /// How often what takes too long is looked for.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -69,16 +65,6 @@ pub struct Resolver {
     scratch: Vec<u8>,
     turn: usize,
     serial: u64,
-}
-
-/// A connection from the container.
-#[derive(Debug)]
-struct Client {
-    stream: Stream,
-    serial: u64,
-    /// Its question is under way: the next is read after the answer.
-    busy: bool,
-    used: Instant,
 }
 
 /// What becomes of a question.
@@ -324,97 +310,6 @@ impl Resolver {
         }
     }
 
-    fn accept(&mut self) {
-        for _ in 0..BURST {
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let Ok(socket) = accept_with(&self.sockets.tcp, flags) else {
-                return;
-            };
-            if self.clients.len() >= CLIENTS {
-                self.drop_stalest();
-            }
-            self.serial += 1;
-            let client = Client {
-                stream: Stream::new(socket, QUESTION),
-                serial: self.serial,
-                busy: false,
-                used: Instant::now(),
-            };
-            let token = Token::Client(self.clients.next()).data();
-            if epoll::add(&self.epoll, &client.stream, token, EventFlags::IN).is_ok() {
-                self.clients.insert(client);
-                self.ticker.start();
-            }
-        }
-    }
-
-    /// Makes room for a connection: at the expense of who has been silent for longest.
-    fn drop_stalest(&mut self) {
-        let stalest = self.clients.iter().min_by_key(|(_, client)| client.used);
-        if let Some(slot) = stalest.map(|(slot, _)| slot) {
-            self.clients.remove(slot);
-        }
-    }
-
-    fn client_event(&mut self, slot: usize, flags: EventFlags) {
-        let gone = flags.intersects(EventFlags::ERR | EventFlags::HUP);
-        match self.clients.get(slot) {
-            // Both directions are closed: there is nobody to answer.
-            Some(_) if gone => drop(self.clients.remove(slot)),
-            Some(_) => self.serve(slot),
-            None => {}
-        }
-    }
-
-    /// Sends what waits for a client and reads its next questions, until one is under way or there
-    /// is nothing to do.
-    fn serve(&mut self, slot: usize) {
-        let mut more = EventFlags::OUT;
-        for _ in 0..BURST {
-            let Some(client) = self.clients.get_mut(slot) else {
-                return;
-            };
-            client.used = Instant::now();
-            if !client.stream.flush() {
-                self.clients.remove(slot);
-                return;
-            }
-            if client.busy || client.stream.sends() {
-                more = EventFlags::empty();
-                break;
-            }
-            let message = match client.stream.receive(&mut self.scratch[..QUESTION]) {
-                Arrival::Message(message) => message,
-                Arrival::Nothing => {
-                    more = EventFlags::empty();
-                    break;
-                }
-                Arrival::End => {
-                    self.clients.remove(slot);
-                    return;
-                }
-            };
-            let serial = client.serial;
-            let reply = self.answer(message, Asker::Stream { slot, serial });
-            match (reply, self.clients.get_mut(slot)) {
-                (Reply::Now(answer), Some(client)) => client.stream.push(&answer),
-                (Reply::Later, Some(client)) => client.busy = true,
-                _ => drop(self.clients.remove(slot)),
-            }
-        }
-        if let Some(client) = self.clients.get(slot) {
-            // What has been read already makes no event: after a burst it asks for one.
-            let flags = client.stream.interest(!client.busy) | more;
-            // It was added when it came.
-            let _ = epoll::modify(
-                &self.epoll,
-                &client.stream,
-                Token::Client(slot).data(),
-                flags,
-            );
-        }
-    }
-
     fn tick(&mut self) {
         self.ticker.clear();
         let now = Instant::now();
@@ -426,16 +321,7 @@ impl Resolver {
                 self.settle(slot, asker, outcome);
             }
         }
-        let idle = |client: &Client| !client.busy && now.duration_since(client.used) >= IDLE;
-        let stale: Vec<usize> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| idle(client))
-            .map(|(slot, _)| slot)
-            .collect();
-        for slot in stale {
-            self.clients.remove(slot);
-        }
+        self.drop_idle(now);
         if self.load() == 0 {
             self.ticker.stop();
         }

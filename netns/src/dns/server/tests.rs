@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use rustix::event::{PollFd, PollFlags, poll};
 use sys::inet::Transport;
 
+use super::client::CLIENTS;
 use super::*;
 use crate::dns::Pick;
 
