@@ -192,3 +192,61 @@ fn privileged_gates_follow_networks_that_are_joined_and_left() {
     host.run("restart -t 0 src");
     assert_eq!(host.rules(), Vec::<String>::new());
 }
+
+/// A bridge of both families: a line, and gates, for each.
+fn both_families(hand: &'static str) {
+    let host = Apart::new(hand);
+    host.lab.sh("ip link add rbox0 type bridge
+         ip address add 172.17.0.1/16 dev rbox0
+         ip address add fd00:17::1/64 dev rbox0 nodad
+         ip link set rbox0 up");
+    host.serve("src", "");
+    host.wait_in("rcv", "--link src:db");
+    let place = "{{.NetworkSettings.IPAddress}} {{.NetworkSettings.GlobalIPv6Address}}";
+    let both = |name: &str| {
+        let text = field(&host.lab, name, place);
+        let (v4, v6) = text.split_once(' ').unwrap();
+        assert!(v6.starts_with("fd00:17::"), "{text}");
+        (v4.to_owned(), v6.to_owned())
+    };
+    let id = short_id(&host.lab, "src");
+    let lines = |(v4, v6): &(String, String)| format!("{v4}\tdb {id} src\n{v6}\tdb {id} src\n");
+    let first = both("src");
+    assert!(hosts(&host.lab, "rcv").starts_with(&lines(&first)));
+    let opened = |to: &str| {
+        match hand {
+        "iptables" => host.lab.sh(&format!(
+            "ip6tables -S DOCKER | grep -c -e '-d {to}/128 -i rbox0 -o rbox0 -p tcp -m tcp --dport 80 -j ACCEPT' || :"
+        )),
+        _ => host.lab.sh(&format!(
+            "nft list set ip6 rbox0 linked | grep -c -e '{to} . tcp . ' || :"
+        )),
+    }
+    };
+    assert_eq!(opened(&first.1), "1");
+    eventually("the exposed port answers", || {
+        host.reaches("rcv", &first.0, 80)
+    });
+    host.run("stop -t 0 src");
+    assert_eq!(opened(&first.1), "0");
+    host.wait_in("taker", "");
+    host.run("start src");
+    let second = both("src");
+    assert_ne!(first.1, second.1);
+    assert!(hosts(&host.lab, "rcv").starts_with(&lines(&second)));
+    assert_eq!(opened(&second.1), "1");
+    let variables = host.run("exec rcv env");
+    assert!(variables.contains(&format!("DB_PORT_80_TCP_ADDR={}\n", second.0)));
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_gates_nft_in_both_families() {
+    both_families("nft");
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_gates_iptables_in_both_families() {
+    both_families("iptables");
+}
