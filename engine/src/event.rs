@@ -17,6 +17,12 @@ use sys::lock::Lock;
 use crate::error::{Error, Result};
 use crate::time::Time;
 
+mod filter;
+mod follow;
+
+pub use filter::EventFilter;
+pub use follow::Span;
+
 /// Docker's event document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {

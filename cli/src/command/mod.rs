@@ -61,6 +61,7 @@ pub(crate) static NODES: &[Node] = &[
     Node::Entry(Entry::new("cp", &container::cp::LEAF)),
     Node::Entry(Entry::new("create", &container::create::LEAF)),
     Node::Entry(Entry::new("diff", &container::diff::LEAF)),
+    Node::Entry(Entry::new("events", &system::events::LEAF)),
     Node::Entry(Entry::new("explain", &container::explain::LEAF)),
     Node::Entry(Entry::new("export", &container::export::LEAF)),
     Node::Entry(Entry::new("history", &image::history::LEAF)),

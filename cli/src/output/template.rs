@@ -423,7 +423,8 @@ fn to_json(value: &Value, origins: &Origins, escape: bool) -> String {
 }
 
 /// Names whose objects are maps in Go; all other objects are structures there.
-const MAPS: [&str; 15] = [
+const MAPS: [&str; 16] = [
+    "Attributes",
     "Labels",
     "Volumes",
     "VolumesRW",

@@ -48,9 +48,28 @@ pub(super) fn unsaid(name: &str, fields: &Map<String, Value>) -> Vec<(&'static s
             ("Volumes", classic(fields, "Source")),
             ("VolumesRW", classic(fields, "RW")),
         ],
+        "" if fields.contains_key("timeNano") => event(fields),
         "" if is_mount(fields) => vec![("Name", empty()), ("Driver", empty())],
         _ => Vec::new(),
     }
+}
+
+/// An event's fields by the names that they have in Go.
+fn event(fields: &Map<String, Value>) -> Vec<(&'static str, Value)> {
+    let named = |key: &str| {
+        let text = || Value::String(String::new());
+        fields.get(key).cloned().unwrap_or_else(text)
+    };
+    [
+        ("Status", "status"),
+        ("ID", "id"),
+        ("From", "from"),
+        ("Scope", "scope"),
+        ("Time", "time"),
+        ("TimeNano", "timeNano"),
+    ]
+    .map(|(name, key)| (name, named(key)))
+    .into()
 }
 
 /// What early versions of Docker showed of volumes and host paths: by destination, their sources
