@@ -70,6 +70,8 @@ fn privileged_dns_names_of_a_network_and_the_way_back() {
     let web = wait_on(&lab, "un1", "Web", "--hostname store --network-alias www");
     wait_on(&lab, "un1", "one", "--link Web:shop");
     wait_on(&lab, "un1", "two", "");
+    let own = &rbox(&lab, "inspect -f {{.Id}} two")[..5];
+    wait_on(&lab, "un1", "three", &format!("--link {own}:sister"));
     wait_on(&lab, "un2", "far", "");
     let id = rbox(&lab, "inspect -f {{.Id}} Web");
     for name in [
@@ -89,6 +91,13 @@ fn privileged_dns_names_of_a_network_and_the_way_back() {
     assert_eq!(look_up(&lab, "one", "shop"), [web.as_str()]);
     let silent = |from: &str, name: &str| look_up(&lab, from, name).is_empty();
     assert!(silent("two", "shop"));
+    // It follows the container that was meant, by whatever it was called then.
+    let sister = look_up(&lab, "three", "two");
+    rbox(&lab, "rename two twin");
+    assert!(silent("three", "two"));
+    assert_eq!(look_up(&lab, "three", "sister"), sister);
+    assert_eq!(look_up(&lab, "three", "twin"), sister);
+    rbox(&lab, "rename twin two");
     assert!(silent("far", "web") && silent("far", "web.un1"));
     // Known, but without an IPv6 address: an empty answer, no failure.
     let none = nslookup(&lab, "one", "aaaa", "web");

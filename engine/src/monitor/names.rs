@@ -108,22 +108,27 @@ pub(super) fn resolver(
 fn config(engine: &Engine, container: &Container, record: &NetworkRecord) -> Config {
     let of_users = record.endpoints.iter().filter(|one| one.aliases.is_some());
     Config {
-        networks: of_users.map(membership).collect(),
+        networks: of_users
+            .map(|endpoint| membership(endpoint, |source| engine.short_id(source)))
+            .collect(),
         servers: servers(engine, container, record),
     }
 }
 
-fn membership(endpoint: &EndpointRecord) -> Membership {
-    let links = endpoint.links.iter().flatten();
+/// A source of a link is known by its id first, which stays when it is renamed, and then by what
+/// the user called it, which stays when it is made anew.
+fn membership(endpoint: &EndpointRecord, id_of: impl Fn(&str) -> Option<String>) -> Membership {
+    let mut links = Vec::new();
+    for link in endpoint.links.iter().flatten() {
+        let (source, alias) = link.split_once(':').unwrap_or((link, link));
+        let id = id_of(source).map(|id| (bare(alias), id));
+        links.extend(id);
+        links.push((bare(alias), bare(source)));
+    }
     Membership {
         id: endpoint.network_id.clone(),
         name: endpoint.network.clone(),
-        links: links
-            .map(|link| match link.split_once(':') {
-                Some((source, alias)) => (bare(alias), bare(source)),
-                None => (bare(link), bare(link)),
-            })
-            .collect(),
+        links,
     }
 }
 
@@ -154,6 +159,12 @@ fn servers(engine: &Engine, container: &Container, record: &NetworkRecord) -> Se
 }
 
 impl Engine {
+    /// By which the container that the user means is known on all of its networks.
+    fn short_id(&self, text: &str) -> Option<String> {
+        let container = self.find(text).ok()?;
+        Some(container.id().short().to_owned())
+    }
+
     /// Lets the others on a container's networks find it by its new name, if it runs.
     ///
     /// # Errors
@@ -188,12 +199,17 @@ mod tests {
             ..EndpointRecord::default()
         };
         let pair = |alias: &str, source: &str| (alias.to_owned(), source.to_owned());
+        let id_of = |source: &str| (source == "us").then(|| "0123456789ab".to_owned());
         assert_eq!(
-            membership(&endpoint),
+            membership(&endpoint, id_of),
             Membership {
                 id: "1".to_owned(),
                 name: "net".to_owned(),
-                links: vec![pair("db", "us"), pair("plain", "plain")],
+                links: vec![
+                    pair("db", "0123456789ab"),
+                    pair("db", "us"),
+                    pair("plain", "plain"),
+                ],
             }
         );
     }

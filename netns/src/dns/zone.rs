@@ -34,8 +34,9 @@ pub struct Membership {
     pub id: String,
     /// The network's name, behind the container's in full names.
     pub name: String,
-    /// Links: what the container calls others here, and how they are called by all. They go before
-    /// all other names, and nobody else knows them.
+    /// Links: what the container calls others here, and how they are called by all; of several for
+    /// one alias the first that is known. They go before all other names, and nobody else knows
+    /// them.
     pub links: Vec<(String, String)>,
 }
 
@@ -96,8 +97,10 @@ fn reverse(name: &str, networks: &[Membership], directory: &dyn Directory) -> Op
 fn find(name: &str, networks: &[Membership], directory: &dyn Directory, pick: Pick) -> Vec<IpAddr> {
     let linked = spellings(name, networks).find_map(|(network, name)| {
         let is_alias = |link: &&(String, String)| link.0.eq_ignore_ascii_case(name);
-        let (_, source) = network.links.iter().find(is_alias)?;
-        some(directory.named(&network.id, &source.to_ascii_lowercase(), pick))
+        let mut sources = network.links.iter().filter(is_alias);
+        sources.find_map(|(_, source)| {
+            some(directory.named(&network.id, &source.to_ascii_lowercase(), pick))
+        })
     });
     linked
         .or_else(|| {
@@ -214,7 +217,11 @@ mod tests {
             ("3", "secret", &["10.2.0.2"]),
         ]);
         let networks = [
-            network("1", "Net.one", &[("DB", "Web1"), ("gone", "stopped")]),
+            network(
+                "1",
+                "Net.one",
+                &[("DB", "stopped"), ("DB", "Web1"), ("gone", "stopped")],
+            ),
             network("2", "two", &[]),
         ];
         for (name, kind, want) in [
