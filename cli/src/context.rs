@@ -7,6 +7,7 @@ use engine::{Engine, Firewall, Options};
 use image::store::ImageStore;
 
 use crate::error::{Failure, REFUSED, Result};
+use crate::parse;
 
 /// Flags before the command.
 #[derive(Debug, Clone, Args)]
@@ -23,9 +24,9 @@ pub(crate) struct Globals {
     /// Who writes firewall rules ("auto", "iptables", "nft", "none") (default "auto")
     #[arg(long, value_name = "string")]
     pub(crate) firewall: Option<String>,
-    /// Allow containers of the default network to reach one another (default true)
-    #[arg(long, default_value = "true")]
-    pub(crate) icc: bool,
+    /// Allow containers of the default network to reach one another (default as its bridge has it, true for a new one)
+    #[arg(long, value_name = "", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse::go_bool)]
+    pub(crate) icc: Option<bool>,
     /// Directory of images and containers (default "/var/lib/rbox", or RBOX_ROOT)
     #[arg(long, value_name = "string")]
     pub(crate) root: Option<PathBuf>,
@@ -144,7 +145,7 @@ mod tests {
             .unwrap();
         assert_eq!(options.root, PathBuf::from("/r"));
         assert_eq!(options.state, PathBuf::from("/env/RBOX_STATE"));
-        assert!(!options.inter_container);
+        assert_eq!(options.inter_container, Some(false));
         assert_eq!(options.firewall, Firewall::Nftables);
     }
 

@@ -55,8 +55,9 @@ pub struct Options {
     pub bridge: String,
     /// The default network's subnet; `None` is 172.17.0.0/16 or the next free one.
     pub subnet: Option<Ipv4Net>,
-    /// Containers on the default network may talk to one another without a link.
-    pub inter_container: bool,
+    /// Containers on the default network may talk to one another without a link; `None` leaves it
+    /// as the bridge has it, and a new bridge lets them.
+    pub inter_container: Option<bool>,
     /// Which hand writes firewall rules.
     pub firewall: Firewall,
     /// The cgroup under which containers get theirs.
@@ -70,7 +71,7 @@ impl Default for Options {
             state: PathBuf::from("/run/rbox"),
             bridge: "rbox0".to_owned(),
             subnet: None,
-            inter_container: true,
+            inter_container: None,
             firewall: Firewall::Auto,
             cgroup_parent: "/rbox".to_owned(),
         }

@@ -70,6 +70,8 @@ pub struct DefaultBridge {
     pub subnet: Option<IpNet>,
     /// Its IPv6 subnet; `None` is none.
     pub subnet6: Option<IpNet>,
+    /// Whether its containers may talk is left as the bridge that is there has it.
+    pub keeps_icc: bool,
 }
 
 impl DefaultBridge {
@@ -82,6 +84,7 @@ impl DefaultBridge {
             },
             subnet: None,
             subnet6: None,
+            keeps_icc: false,
         }
     }
 }
@@ -239,6 +242,15 @@ impl Host {
         Ok(Some(link))
     }
 
+    /// What is in place for a bridge, if it is there.
+    ///
+    /// # Errors
+    /// [`NetError::NotABridge`] when the name belongs to another kind of link.
+    pub fn remark(&mut self, device: &str) -> Result<Option<Mark>, NetError> {
+        let link = self.find_bridge(device)?;
+        Ok(link.and_then(|link| link.alias.parse().ok()))
+    }
+
     /// The default network: that of the bridge that is there, or one on a free subnet. `others` are
     /// subnets that are taken though nothing on the host shows it; only a new bridge asks for them.
     ///
@@ -252,7 +264,12 @@ impl Host {
     ) -> Result<DefaultNetwork, NetError> {
         check_device(&wanted.options.device)?;
         let mut passed_over = None;
-        let mut pools = self.bridge_pools(&wanted.options.device)?;
+        let mut options = wanted.options.clone();
+        let mut pools = self.bridge_pools(&options.device)?;
+        let remark = self.seen.as_ref().map(|link| link.alias.parse::<Mark>());
+        if let Some(Ok(remark)) = remark.filter(|_| wanted.keeps_icc) {
+            options.icc = remark.icc;
+        }
         if pools.is_empty() {
             let mut occupied = self.occupied(&wanted.options.device)?;
             occupied.extend(others());
@@ -273,7 +290,7 @@ impl Host {
                 driver: Driver::Bridge,
                 pools,
                 internal: false,
-                bridge: Some(wanted.options.clone()),
+                bridge: Some(options),
                 uplink: None,
             },
             passed_over,

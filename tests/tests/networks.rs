@@ -393,3 +393,34 @@ fn privileged_networks_made_at_once_have_subnets_of_their_own() {
     let bridges = lab.sh("ip -br link | grep -c ^br-");
     assert_eq!(bridges.trim(), if removed { "3" } else { "4" });
 }
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_networks_the_default_bridge_keeps_its_setting() {
+    for firewall in ["nft", "iptables"] {
+        let lab = Lab::with_busybox();
+        let run = |flags: &str, name: &str| {
+            let line = "busybox sleep 1000";
+            rbox(
+                &lab,
+                &format!("--firewall {firewall} {flags} run -d --name {name} {line}"),
+            )
+        };
+        run("", "first");
+        // from now on containers do not talk, whether or not a command says so again
+        run("--icc=false", "one");
+        run("", "two");
+        assert!(!pings(&lab, "one", "172.17.0.4"), "{firewall}: one → two");
+        assert!(!pings(&lab, "two", "172.17.0.3"), "{firewall}: two → one");
+        assert!(pings(&lab, "two", "172.17.0.1"), "{firewall}: host");
+        let icc = |line: &str| {
+            let shown = rbox(&lab, line);
+            shown.contains("enable_icc:false")
+        };
+        assert!(icc("network inspect bridge -f {{.Options}}"), "{firewall}");
+        run("--icc=true", "three");
+        run("", "four");
+        assert!(pings(&lab, "three", "172.17.0.6"), "{firewall}: open again");
+        assert!(!icc("network inspect bridge -f {{.Options}}"), "{firewall}");
+    }
+}

@@ -52,16 +52,17 @@ impl Engine {
     /// The default network's options, and its subnet once it has one.
     fn describe_bridge(&self, network: &mut Network) -> Result<()> {
         let options = self.options();
+        let mut host = self.net_host();
+        let unseen = |error| Error::system("cannot look at the default bridge", error);
+        let there = host.remark(&options.bridge).map_err(unseen)?;
+        let there = there.map(|remark| remark.icc);
         network.options = BridgeOptions {
             default_bridge: true,
-            icc: options.inter_container,
+            icc: options.inter_container.or(there).unwrap_or(true),
             ..BridgeOptions::of(&options.bridge)
         }
         .shown();
-        let mut host = self.net_host();
-        let pools = host
-            .bridge_pools(&options.bridge)
-            .map_err(|error| Error::system("cannot look at the default bridge", error))?;
+        let pools = host.bridge_pools(&options.bridge).map_err(unseen)?;
         network.ipv6 = pools.iter().any(|pool| pool.gateway.is_ipv6());
         network.subnets = pools
             .iter()

@@ -43,6 +43,12 @@ pub fn ensure(network: &NetworkRules) -> Result<(), FirewallError> {
             continue;
         }
         let current = Current::read(programs)?;
+        // what says the contrary would stand behind or, worse, before
+        let mut contrary = wanted(&network.contrary(), programs);
+        contrary.retain(|rule| !rules.contains(rule) && current.has(rule));
+        if !contrary.is_empty() {
+            restore(programs, &batch(&contrary, Rule::removed))?;
+        }
         let batch = current.missing(&rules);
         if !batch.is_empty() {
             restore(programs, &batch)?;

@@ -79,6 +79,16 @@ impl NetworkRules {
     }
 }
 
+impl NetworkRules {
+    /// The same network with the contrary word on whether its containers may talk.
+    pub(crate) fn contrary(&self) -> Self {
+        Self {
+            icc: !self.icc,
+            ..self.clone()
+        }
+    }
+}
+
 /// What a container needs of the firewall as long as it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Opening {

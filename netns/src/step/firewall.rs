@@ -22,6 +22,10 @@ impl Firewall {
             Hand::Nft => nft::ensure(host.nft()?, &self.mark.instance, &self.rules)?,
         }
         let index = host.bridge(&self.rules.bridge)?;
+        if self.mark.hand == Hand::Iptables && !self.rules.icc {
+            // a bridge from a time when they could talk
+            host.route()?.request(&Request::FilterBridge { index })?;
+        }
         host.route()?.request(&Request::SetLink {
             index,
             change: LinkChange::Alias(&self.mark.to_string()),

@@ -47,6 +47,11 @@ pub enum Request<'a> {
         /// What.
         change: LinkChange<'a>,
     },
+    /// Lets the frames between a bridge's ports pass the host's packet filter.
+    FilterBridge {
+        /// The bridge.
+        index: u32,
+    },
     /// Removes a link.
     DeleteLink {
         /// Its name.
@@ -174,6 +179,9 @@ impl fmt::Display for Request<'_> {
             Request::SetLink { index, change } => {
                 write!(f, "RTM_NEWLINK(index {index}, {change:?})")
             }
+            Request::FilterBridge { index } => {
+                write!(f, "RTM_NEWLINK(index {index}, nf_call_iptables)")
+            }
             Request::DeleteLink { name } => write!(f, "RTM_DELLINK({name})"),
             Request::AddAddress {
                 index,
@@ -228,6 +236,15 @@ impl Request<'_> {
             Request::CreateSublink(link) => (RouteNetlinkMessage::NewLink(link.message()), new),
             Request::SetLink { index, change } => {
                 (RouteNetlinkMessage::SetLink(change.message(*index)), 0)
+            }
+            Request::FilterBridge { index } => {
+                let mut message = LinkMessage::default();
+                message.header.index = *index;
+                message.attributes.push(LinkAttribute::LinkInfo(vec![
+                    LinkInfo::Kind(InfoKind::Bridge),
+                    LinkInfo::Data(InfoData::Bridge(filtered())),
+                ]));
+                (RouteNetlinkMessage::NewLink(message), 0)
             }
             Request::DeleteLink { name } => {
                 let mut message = LinkMessage::default();
@@ -284,13 +301,20 @@ fn set_up(message: &mut LinkMessage) {
     message.header.change_mask = LinkFlags::Up;
 }
 
-fn bridge(name: &str, mac: Mac, mtu: u32, filtered: bool) -> LinkMessage {
+/// Frames between the ports of such a bridge pass the host's packet filter.
+fn filtered() -> Vec<InfoBridge> {
+    vec![
+        InfoBridge::NfCallIpTables(true),
+        InfoBridge::NfCallIp6Tables(true),
+    ]
+}
+
+fn bridge(name: &str, mac: Mac, mtu: u32, is_filtered: bool) -> LinkMessage {
     let mut message = LinkMessage::default();
-    let mut options = Vec::new();
-    if filtered {
-        options.push(InfoBridge::NfCallIpTables(true));
-        options.push(InfoBridge::NfCallIp6Tables(true));
-    }
+    let options = match is_filtered {
+        true => filtered(),
+        false => Vec::new(),
+    };
     message.attributes = vec![
         LinkAttribute::IfName(name.to_owned()),
         LinkAttribute::Address(mac.to_vec()),

@@ -78,9 +78,10 @@ impl Place {
         let options = engine.options();
         let wanted = DefaultBridge {
             options: BridgeOptions {
-                icc: options.inter_container,
+                icc: options.inter_container.unwrap_or(true),
                 ..DefaultBridge::on(&options.bridge).options
             },
+            keeps_icc: options.inter_container.is_none(),
             subnet: options.subnet.map(IpNet::V4),
             subnet6: None,
         };

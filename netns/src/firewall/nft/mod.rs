@@ -42,7 +42,11 @@ pub fn ensure(
         frame_base(instance, &mut changes);
     }
     changes.extend(elements.iter().map(|placed| placed.added(instance)));
-    socket.commit(&changes).map_err(FirewallError::Nft)
+    socket.commit(&changes).map_err(FirewallError::Nft)?;
+    // what it may have been allowed before
+    let mut contrary = network_elements(&network.contrary());
+    contrary.retain(|placed| !elements.contains(placed));
+    remove(socket, instance, &contrary)
 }
 
 /// Makes the tables forget a network; what is gone already is no error.
