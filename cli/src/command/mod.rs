@@ -78,6 +78,7 @@ pub(crate) static NODES: &[Node] = &[
     Node::Entry(Entry::new("rmi", &image::rm::LEAF)),
     Node::Entry(Entry::new("save", &image::save::LEAF)),
     Node::Entry(Entry::new("start", &container::start::LEAF)),
+    Node::Entry(Entry::new("stats", &container::stats::LEAF)),
     Node::Entry(Entry::new("stop", &container::stop::LEAF)),
     Node::Entry(Entry::new("tag", &image::tag::LEAF)),
     Node::Entry(Entry::new("top", &container::top::LEAF)),

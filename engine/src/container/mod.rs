@@ -20,6 +20,7 @@ pub mod remove;
 pub mod rename;
 pub mod size;
 pub mod start;
+pub mod stats;
 pub mod stop;
 pub mod top;
 mod user;

@@ -24,6 +24,7 @@ pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod start;
+pub(crate) mod stats;
 pub(crate) mod stop;
 mod streams;
 pub(crate) mod top;
@@ -51,6 +52,7 @@ pub(crate) static ENTRIES: &[Entry] = &[
     Entry::new("rm", &rm::LEAF).or(&["remove"]),
     Entry::new("run", &run::LEAF),
     Entry::new("start", &start::LEAF),
+    Entry::new("stats", &stats::LEAF),
     Entry::new("stop", &stop::LEAF),
     Entry::new("top", &top::LEAF),
     Entry::new("unpause", &unpause::LEAF),
