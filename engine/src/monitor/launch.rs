@@ -319,6 +319,10 @@ impl<'a> Launch<'a> {
     /// Undoes everything; what cannot be undone is left to the recovery.
     fn take_back(&mut self) {
         self.wiring.sockets.clear();
+        // It may have been recorded, and its receivers been told, before it failed.
+        let _ = std::fs::remove_file(self.container.run.init_path());
+        let name = self.container.current_name();
+        self.engine.leave_receivers(self.container, &name);
         let _ = self
             .engine
             .close_gates(self.container.id(), &self.container.run);
