@@ -319,6 +319,8 @@ impl<'a> Launch<'a> {
     /// Undoes everything; what cannot be undone is left to the recovery.
     fn take_back(&mut self) {
         self.wiring.sockets.clear();
+        // Nobody holds two of the receivers' locks.
+        self.receiving = None;
         // It may have been recorded, and its receivers been told, before it failed.
         let _ = std::fs::remove_file(self.container.run.init_path());
         let name = self.container.current_name();
