@@ -18,6 +18,9 @@ pub(crate) struct Globals {
     /// Subnet of the default network (default 172.17.0.0/16, or the next free one)
     #[arg(long, value_name = "subnet")]
     pub(crate) bridge_subnet: Option<String>,
+    /// IPv6 subnet of the default network (default as its bridge has it, none for a new one)
+    #[arg(long, value_name = "subnet")]
+    pub(crate) bridge_subnet6: Option<String>,
     /// Enable debug mode
     #[arg(short = 'D', long)]
     pub(crate) debug: bool,
@@ -99,6 +102,12 @@ impl Globals {
                 .map_err(|_| wrong(subnet, "bridge-subnet", "invalid CIDR address"))?;
             options.subnet = Some(subnet);
         }
+        if let Some(subnet) = &self.bridge_subnet6 {
+            let subnet = subnet
+                .parse()
+                .map_err(|_| wrong(subnet, "bridge-subnet6", "invalid CIDR address"))?;
+            options.subnet6 = Some(subnet);
+        }
         options.inter_container = self.icc;
         options.firewall = match self.firewall.as_deref() {
             None | Some("" | "auto") => Firewall::Auto,
@@ -151,7 +160,11 @@ mod tests {
 
     #[test]
     fn wrong_values_are_refused() {
-        for line in [["--firewall", "x"], ["--bridge-subnet", "10"]] {
+        for line in [
+            ["--firewall", "x"],
+            ["--bridge-subnet", "10"],
+            ["--bridge-subnet6", "10.0.0.0/8"],
+        ] {
             assert!(globals(&line).options(|_| None).is_err(), "{line:?}");
         }
     }

@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 
 use image::ImageStore;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 pub mod config;
 pub mod container;
@@ -55,6 +55,9 @@ pub struct Options {
     pub bridge: String,
     /// The default network's subnet; `None` is 172.17.0.0/16 or the next free one.
     pub subnet: Option<Ipv4Net>,
+    /// The default network's IPv6 subnet; `None` leaves it as the bridge has it, and a new bridge
+    /// without one.
+    pub subnet6: Option<Ipv6Net>,
     /// Containers on the default network may talk to one another without a link; `None` leaves it
     /// as the bridge has it, and a new bridge lets them.
     pub inter_container: Option<bool>,
@@ -71,6 +74,7 @@ impl Default for Options {
             state: PathBuf::from("/run/rbox"),
             bridge: "rbox0".to_owned(),
             subnet: None,
+            subnet6: None,
             inter_container: None,
             firewall: Firewall::Auto,
             cgroup_parent: "/rbox".to_owned(),

@@ -279,9 +279,11 @@ impl Host {
             } = choose_pool(wanted.subnet, &occupied)?;
             pools.push(pool);
             passed_over = conflict;
-            if wanted.subnet6.is_some() {
-                pools.push(choose_pool(wanted.subnet6, &occupied)?.pool);
-            }
+        }
+        if wanted.subnet6.is_some() && !pools.iter().any(|pool| pool.gateway.is_ipv6()) {
+            let mut occupied = self.occupied(&wanted.options.device)?;
+            occupied.extend(others());
+            pools.push(choose_pool(wanted.subnet6, &occupied)?.pool);
         }
         Ok(DefaultNetwork {
             network: Network {

@@ -113,3 +113,26 @@ fn privileged_six_ports_are_published_to_the_container_itself() {
         assert!(!rules.contains("fd00:1::"), "{firewall}: {rules}");
     }
 }
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_six_on_the_default_bridge() {
+    for firewall in ["nft", "iptables"] {
+        let (lab, outside) = lab_with_echo();
+        let on = |line: &str| rbox(&lab, &format!("--firewall {firewall} {line}"));
+        // the bridge is there already, without IPv6
+        on("run -d --name four echo");
+        on("--bridge-subnet6 fd00:17::/64 run -d --name six -p 2345:2345 echo");
+        // from now on it has it, whether or not a command says so again
+        on("run -d --name again busybox sleep 1000");
+        let address = "{{.NetworkSettings.GlobalIPv6Address}}";
+        let of = |name: &str| rbox(&lab, &format!("inspect -f {address} {name}"));
+        assert_eq!(of("four"), "", "{firewall}");
+        assert_eq!(of("six"), "fd00:17::2", "{firewall}");
+        assert_eq!(of("again"), "fd00:17::3", "{firewall}");
+        assert!(pings6(&lab, "again", "fd00:17::2"), "{firewall}");
+        echoes(&outside, outside.lab6, 2345).unwrap();
+        echoes(&outside, outside.lab, 2345).unwrap();
+        rbox(&lab, "rm -f four six again");
+    }
+}

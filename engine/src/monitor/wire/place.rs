@@ -83,7 +83,7 @@ impl Place {
             },
             keeps_icc: options.inter_container.is_none(),
             subnet: options.subnet.map(IpNet::V4),
-            subnet6: None,
+            subnet6: options.subnet6.map(IpNet::V6),
         };
         let id = engine.network_id(BRIDGE)?;
         let chosen = host
