@@ -83,5 +83,6 @@ pub(crate) static NODES: &[Node] = &[
     Node::Entry(Entry::new("tag", &image::tag::LEAF)),
     Node::Entry(Entry::new("top", &container::top::LEAF)),
     Node::Entry(Entry::new("unpause", &container::unpause::LEAF)),
+    Node::Entry(Entry::new("update", &container::update::LEAF)),
     Node::Entry(Entry::new("wait", &container::wait::LEAF)),
 ];

@@ -31,6 +31,12 @@ pub(super) fn check(
     Ok(())
 }
 
+/// Checks options that become other while the container is there.
+pub(super) fn check_update(host: &HostConfig) -> Result<()> {
+    limits::check(host, &Processors::read(host))?;
+    restart(host)
+}
+
 fn process(config: &Config) -> Result<()> {
     if config.entrypoint.is_none() && config.cmd.is_none() {
         return Err(Error::invalid("No command specified")

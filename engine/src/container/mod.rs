@@ -23,5 +23,6 @@ pub mod start;
 pub mod stats;
 pub mod stop;
 pub mod top;
+pub mod update;
 mod user;
 pub mod wait;

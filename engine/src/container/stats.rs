@@ -113,7 +113,7 @@ fn numbers(container: &Container) -> Result<Option<Numbers>> {
 
 /// The cgroups that are the container's alone. In the v1 trees of controllers that nothing was asked
 /// of, it is in its caller's: what is counted there is others' as well.
-fn own(mut cgroup: Cgroup, id: &str) -> Cgroup {
+pub(super) fn own(mut cgroup: Cgroup, id: &str) -> Cgroup {
     let is_own = |path: &std::path::Path| {
         path.components()
             .any(|part| part.as_os_str().to_string_lossy().contains(id))

@@ -231,17 +231,34 @@ impl<'a> Monitor<'a> {
         let _ = self.engine.recover();
         loop {
             let code = self.serve(&mut life);
+            self.take_update();
             let Some(pause) = self.end(life, code) else {
                 return self.over(code);
             };
             if !self.pause(pause) {
                 return self.over(code);
             }
+            self.take_update();
             life = match self.launch_or_clear_up() {
                 Ok(life) => life,
                 Err(error) => return self.failed(&error, None),
             };
             self.engine.note_started(self.container, false);
+        }
+    }
+
+    /// Reads the record anew where `update` has replaced it: its policy decides on a restart, its
+    /// limits are those of the next start.
+    fn take_update(&mut self) {
+        if !self.container.dir.updated().exists() {
+            return;
+        }
+        // One that is just being removed, or cannot be read, stays as it was known.
+        if let Ok(container) = self.engine.store().load(self.container.id()) {
+            self.rule = Rule::of(&container.record.host.restart_policy);
+            // It lives as long as this process, which ends with the container: no more than one
+            // for every run that an update came into.
+            self.container = Box::leak(Box::new(container));
         }
     }
 

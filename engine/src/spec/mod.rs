@@ -31,6 +31,7 @@ pub use environment::environment;
 pub(crate) use environment::key as variable_name;
 pub(crate) use environment::merge as merge_environment;
 pub(crate) use mounts::file_mounts;
+pub(crate) use resources::resources;
 pub use security::{Seccomp, Security};
 
 /// The paths that are hidden where the user says nothing.

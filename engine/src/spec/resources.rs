@@ -13,7 +13,7 @@ use crate::error::Result;
 const PERIOD: i64 = 100_000;
 
 /// What the options limit; nothing else is written.
-pub(super) fn resources(host: &HostConfig, devices: &[Device]) -> Result<LinuxResources> {
+pub(crate) fn resources(host: &HostConfig, devices: &[Device]) -> Result<LinuxResources> {
     let mut resources = LinuxResourcesBuilder::default()
         .devices(devices::rules(host, devices)?)
         .build()

@@ -1,8 +1,9 @@
 //! The engine's files: where they lie, how they are written whole, and who owns a name.
 //!
 //! ```text
-//! root/containers/<id>/config.json   Record: written once
+//! root/containers/<id>/config.json   Record: written once, replaced by `update`
 //! root/containers/<id>/name          its present name, after a rename only
+//! root/containers/<id>/updated       there once `update` has replaced config.json
 //! root/containers/<id>/state.json    State: replaced by temporary + rename
 //! root/containers/<id>/networks.json [NetworkWish]: likewise; absent until it differs
 //! root/containers/<id>/links.json    Links: of a container made with links
@@ -124,6 +125,11 @@ impl ContainerDir {
     /// What it was made from.
     pub fn config(&self) -> PathBuf {
         self.0.join("config.json")
+    }
+
+    /// There once what it was made from has become other.
+    pub fn updated(&self) -> PathBuf {
+        self.0.join("updated")
     }
 
     /// Its name after a rename.

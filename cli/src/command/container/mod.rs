@@ -29,6 +29,7 @@ pub(crate) mod stop;
 mod streams;
 pub(crate) mod top;
 pub(crate) mod unpause;
+pub(crate) mod update;
 pub(crate) mod wait;
 
 /// The verbs of the noun.
@@ -56,5 +57,6 @@ pub(crate) static ENTRIES: &[Entry] = &[
     Entry::new("stop", &stop::LEAF),
     Entry::new("top", &top::LEAF),
     Entry::new("unpause", &unpause::LEAF),
+    Entry::new("update", &update::LEAF),
     Entry::new("wait", &wait::LEAF),
 ];

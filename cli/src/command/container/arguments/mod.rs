@@ -16,6 +16,8 @@ mod process;
 mod resources;
 mod storage;
 
+pub(crate) use process::restart_policy;
+
 /// The flags of `run` and `create`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ContainerArgs {

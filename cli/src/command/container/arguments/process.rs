@@ -176,7 +176,7 @@ fn is_ours(platform: &str) -> bool {
 }
 
 /// `no`, `always`, `unless-stopped`, `on-failure[:count]`.
-fn restart_policy(text: &str) -> Result<RestartPolicy> {
+pub(crate) fn restart_policy(text: &str) -> Result<RestartPolicy> {
     let (name, count) = match text.split_once(':') {
         Some((name, count)) => (name, Some(count)),
         None => (text, None),
