@@ -12,6 +12,7 @@ use std::path::Path;
 
 use plan::Journal;
 use sys::epoll::{Interest, poll};
+use sys::lock::Lock;
 
 use crate::Engine;
 use crate::error::{Error, Result};
@@ -59,7 +60,8 @@ impl Engine {
     /// When the claim cannot be taken or the run directory not be removed.
     pub fn recover_one(&self, id: &ContainerId) -> Result<bool> {
         let run = self.store().run(id);
-        if !run.path().exists() {
+        // Every command asks this of every container that runs: the quick question comes first.
+        if matches!(Lock::is_held(&run.monitor_path()), Ok(true)) || !run.path().exists() {
             return Ok(false);
         }
         let Some(claim) = Claim::attempt(&run)? else {

@@ -68,6 +68,24 @@ impl Lock {
         }
     }
 
+    /// Whether somebody holds the lock of a file, asked with three calls; a file that is missing
+    /// nobody holds. Who asks for the lock at the same moment may be refused once.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn is_held(path: &Path) -> Result<bool> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error).call(|| format!("open({path:?}, O_RDONLY)")),
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+            Err(error) => Err(error).call(|| format!("flock({path:?}, LOCK_SH | LOCK_NB)")),
+        }
+    }
+
     /// Locks a directory, waiting for its holder.
     ///
     /// # Errors
@@ -153,6 +171,18 @@ mod tests {
         first.say("2").unwrap();
         assert!(matches!(Lock::attempt(&path).unwrap(), Attempt::Busy(who) if who == "2"));
         drop(first);
+        assert!(matches!(Lock::attempt(&path).unwrap(), Attempt::Held(_)));
+    }
+
+    #[test]
+    fn who_only_asks_takes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        assert!(!Lock::is_held(&path).unwrap());
+        let held = Lock::wait(&path).unwrap();
+        assert!(Lock::is_held(&path).unwrap());
+        drop(held);
+        assert!(!Lock::is_held(&path).unwrap());
         assert!(matches!(Lock::attempt(&path).unwrap(), Attempt::Held(_)));
     }
 

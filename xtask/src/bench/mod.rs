@@ -8,6 +8,7 @@ mod names;
 mod peers;
 mod run;
 mod size;
+mod traffic;
 mod volumes;
 
 use std::path::PathBuf;
@@ -50,6 +51,7 @@ const ALL: &[(&str, Function)] = &[
     ("steps", run::steps),
     ("names", names::look_ups),
     ("links", links::dense),
+    ("traffic", traffic::ways),
     ("size", size::sizes),
     ("copy-up", volumes::copy_up),
     ("volume-io", volumes::io),
