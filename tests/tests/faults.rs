@@ -58,6 +58,25 @@ const RUN_NAMED: Scenario = Scenario {
     ],
 };
 
+const RUN_BOTH: Scenario = Scenario {
+    name: "run --network shut --network un1 -p",
+    before: &[],
+    words: &[
+        "run",
+        "--rm",
+        "--network",
+        "shut",
+        "--network",
+        "un1",
+        "-p",
+        "8080:80",
+        "--name",
+        "it",
+        "busybox",
+        "true",
+    ],
+};
+
 const RUN_PORT: Scenario = Scenario {
     name: "run -d -p",
     before: &[],
@@ -303,6 +322,20 @@ fn privileged_fault_run_without_network() {
 #[ignore = "needs root: run by cargo xtask test"]
 fn privileged_fault_run_on_the_bridge() {
     every_fault(RUN_BRIDGE);
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_fault_run_on_two_networks() {
+    let lab = Lab::with_busybox();
+    for words in [
+        "un1",
+        "-o com.docker.network.bridge.enable_icc=false --ipv6 shut",
+    ] {
+        let create = lab.rbox(["network", "create"]).args(words.split(' '));
+        create.run().success();
+    }
+    every_fault_in(at_rest(lab, &["bridge", "un1", "shut"]), RUN_BOTH);
 }
 
 #[test]
