@@ -410,3 +410,55 @@ fn privileged_volumes_in_part() {
     cat("none", "/x").code(125).says("cannot access path");
     cat("../x", "/x").code(125).says("volume-subpath");
 }
+
+/// The content of a volume lies where an attacker bends the way: the image's files go there or nowhere.
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_volumes_elsewhere_are_filled_there_or_nowhere() {
+    let lab = Lab::with_busybox();
+    image_with_data(&lab);
+    lab.sh("mount -t tmpfs canary /srv; mkdir -p /var/tmp/w
+        rbox volume create -o type=none -o o=bind -o device=/var/tmp/w/swap elsewhere");
+    let script = "cd /w; mkdir real; ln -s /srv out; : > ready; while :; do
+        mv -T real swap; mv -T swap real; mv -T out swap; mv -T swap out; done 2> /dev/null";
+    lab.rbox([
+        "run",
+        "-d",
+        "--name",
+        "attacker",
+        "--network",
+        "none",
+        "-v",
+        "/var/tmp/w:/w",
+    ])
+    .args(["busybox", "sh", "-c", script])
+    .run()
+    .success();
+    eventually("the attacker is at work", || {
+        lab.read("/var/tmp/w/ready").is_some()
+    });
+    let end = Instant::now() + Duration::from_secs(3);
+    let (mut filled, mut refused) = (0, 0);
+    while Instant::now() < end {
+        let run = [
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "-v",
+            "elsewhere:/data",
+            "filled",
+            "true",
+        ];
+        match rbox(&lab, &run).status.success() {
+            true => filled += 1,
+            false => refused += 1,
+        }
+        assert_eq!(
+            lab.sh("ls -A /srv; rm -rf /var/tmp/w/real/*"),
+            "",
+            "{filled} filled"
+        );
+    }
+    assert!(refused > 0, "{filled} filled");
+}

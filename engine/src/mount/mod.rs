@@ -16,7 +16,7 @@ pub use clean::clean_path;
 pub use owner::HostOwner;
 pub use request::{BindOptions, DriverConfig, MountRequest, TmpfsOptions, VolumeOptions};
 pub use settle::{Inherited, VolumesFrom, Wishes, settle};
-pub(crate) use source::{Missing, settle_sources};
+pub(crate) use source::{Missing, open_source, settle_sources};
 
 /// Something mounted into a container, as its record keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -66,6 +66,22 @@ pub(crate) fn settle_sources(
     Ok(mounts)
 }
 
+/// Opens a directory of the host that somebody else may write around, by the same rules.
+///
+/// # Errors
+/// As [`settle_sources`].
+pub(crate) fn open_source(engine: &Engine, path: &Path) -> Result<Dir> {
+    let mut shared = Shared {
+        engine,
+        known: None,
+    };
+    let path = settle(path, false, &mut shared)?;
+    let bare = path.strip_prefix("/").unwrap_or(&path);
+    Dir::open("/")
+        .and_then(|root| root.enter(bare, Follow::Never))
+        .map_err(|error| unreadable(&path, error))
+}
+
 /// A volume whose content lies elsewhere, or of which only a part is wanted.
 fn volume(mount: &mut MountPoint, shared: &mut Shared<'_>) -> Result<()> {
     let Some(options) = &mut mount.volume else {

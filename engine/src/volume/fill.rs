@@ -50,8 +50,8 @@ impl Engine {
     }
 
     /// Fills a volume that was there already, if it is empty. `data` is where its content lies,
-    /// which need not be its own directory.
-    pub(super) fn fill(&self, volume: &Volume, data: &Path, content: &Content) -> Result<()> {
+    /// which need not be its own directory, held open: no name leads elsewhere meanwhile.
+    pub(super) fn fill(&self, volume: &Volume, data: &Dir, content: &Content) -> Result<()> {
         if !is_empty(data)? {
             return Ok(());
         }
@@ -73,11 +73,8 @@ impl Engine {
     }
 
     /// Brings to its end what another began: waits while that one lives.
-    pub(super) fn finish_filling(&self, volume: &Volume, data: &Path) -> Result<()> {
+    pub(super) fn finish_filling(&self, volume: &Volume, data: &Dir) -> Result<()> {
         let marker = marker(volume);
-        if !marker.exists() {
-            return Ok(());
-        }
         let _lock = lock(volume)?;
         let Some(content) = read_json::<Content>(&marker)? else {
             return Ok(());
@@ -88,6 +85,11 @@ impl Engine {
         }
         remove(&marker)
     }
+}
+
+/// Whether somebody fills the volume, or died while he did.
+pub(super) fn is_filling(volume: &Volume) -> bool {
+    marker(volume).exists()
 }
 
 fn marker(volume: &Volume) -> PathBuf {
@@ -109,22 +111,20 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-fn is_empty(data: &Path) -> Result<bool> {
-    match fs::read_dir(data) {
-        Ok(mut entries) => Ok(entries.next().is_none()),
-        Err(error) => Err(Error::file("read the directory", data, error)),
-    }
+fn is_empty(data: &Dir) -> Result<bool> {
+    data.is_empty().map_err(|error| {
+        Error::system(
+            format!("cannot read the directory {:?}", data.path()),
+            error,
+        )
+    })
 }
 
 /// Copies content, owner, mode, times and attributes; `durable` waits for the disk.
-pub(super) fn copy(from: &Merged, data: &Path, name: &str, durable: bool) -> Result<()> {
-    let copied = Dir::open(data).and_then(|dir| {
-        overlayfs::copy::copy_merged(from, &dir)?;
-        if durable {
-            dir.sync_file_system()
-        } else {
-            Ok(())
-        }
+pub(super) fn copy(from: &Merged, data: &Dir, name: &str, durable: bool) -> Result<()> {
+    let copied = overlayfs::copy::copy_merged(from, data).and_then(|()| match durable {
+        true => data.sync_file_system(),
+        false => Ok(()),
     });
     copied.map_err(|error| {
         let full = error.errno() == 28;
@@ -140,9 +140,8 @@ pub(super) fn copy(from: &Merged, data: &Path, name: &str, durable: bool) -> Res
 }
 
 /// Removes what the image's directory has from the volume; what others put there stays.
-fn take_back(from: &Merged, data: &Path) -> Result<()> {
-    let fault = |error| Error::system(format!("cannot clear {data:?}"), error);
-    let dir = Dir::open(data).map_err(fault)?;
+fn take_back(from: &Merged, dir: &Dir) -> Result<()> {
+    let fault = |error| Error::system(format!("cannot clear {:?}", dir.path()), error);
     for (entry, _) in from.entries().map_err(fault)? {
         match dir.find(&entry.name).map_err(fault)? {
             None => {}

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use overlayfs::stack::Merged;
+use sys::fs::Dir;
 use sys::lock::Lock;
 
 use super::fill::copy;
@@ -76,7 +77,9 @@ fn write(aside: &Path, record: &VolumeRecord, name: &str, content: Option<&Merge
     let data = aside.join("_data");
     make_directory(&data, 0o755, false)?;
     if let Some(content) = content {
-        copy(content, &data, name, !record.anonymous)?;
+        let dir = Dir::open(&data)
+            .map_err(|error| Error::system(format!("cannot open the directory {data:?}"), error))?;
+        copy(content, &dir, name, !record.anonymous)?;
     }
     replace_json(&aside.join("volume.json"), record)
 }

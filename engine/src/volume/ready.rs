@@ -1,14 +1,16 @@
 //! A container's volumes: there when it is made, and there again when it starts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use sys::fs::Dir;
 
 use super::driver::{DriverMount, driver_mount};
-use super::fill::Content;
+use super::fill::{Content, is_filling};
 use super::{Volume, VolumeRecord};
 use crate::Engine;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
-use crate::mount::{MountKind, MountPoint};
+use crate::mount::{MountKind, MountPoint, open_source};
 use crate::store::Container;
 use crate::time::Time;
 
@@ -39,11 +41,12 @@ impl Engine {
     pub(crate) fn ready_volumes(&self, container: &Container) -> Result<()> {
         for mount in volumes(container) {
             match self.store().volume(&mount.name) {
-                Ok(volume) => {
-                    if let Some(data) = data(&volume) {
+                Ok(volume) if is_filling(&volume) => {
+                    if let Some(data) = self.data(&volume)? {
                         self.finish_filling(&volume, &data)?;
                     }
                 }
+                Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     self.make_for(container, mount)?;
                 }
@@ -83,9 +86,28 @@ impl Engine {
     }
 
     fn fill_for(&self, container: &Container, mount: &MountPoint, volume: &Volume) -> Result<()> {
-        match data(volume) {
-            Some(data) if !mount.no_copy => self.fill(volume, &data, &content(container, mount)),
-            _ => Ok(()),
+        if mount.no_copy {
+            return Ok(());
+        }
+        match self.data(volume)? {
+            Some(data) => self.fill(volume, &data, &content(container, mount)),
+            None => Ok(()),
+        }
+    }
+
+    /// Where a volume's content lies on this host; `None` where it is mounted in containers only.
+    fn data(&self, volume: &Volume) -> Result<Option<Dir>> {
+        match driver_mount(&volume.record.options) {
+            None => Dir::open(&volume.data).map(Some).map_err(|error| {
+                Error::system(
+                    format!("cannot open the directory {:?}", volume.data),
+                    error,
+                )
+            }),
+            Some(DriverMount::Bind { device, .. }) => {
+                open_source(self, Path::new(device)).map(Some)
+            }
+            Some(DriverMount::FileSystem { .. }) => Ok(None),
         }
     }
 }
@@ -99,15 +121,6 @@ fn content(container: &Container, mount: &MountPoint) -> Content {
     Content {
         layers: container.record.layers.clone(),
         place: PathBuf::from(&mount.destination),
-    }
-}
-
-/// Where a volume's content lies on this host; `None` where it is mounted in containers only.
-fn data(volume: &Volume) -> Option<PathBuf> {
-    match driver_mount(&volume.record.options) {
-        None => Some(volume.data.clone()),
-        Some(DriverMount::Bind { device, .. }) => Some(PathBuf::from(device)),
-        Some(DriverMount::FileSystem { .. }) => None,
     }
 }
 

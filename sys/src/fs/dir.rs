@@ -458,6 +458,21 @@ impl Dir {
         Ok(entries)
     }
 
+    /// Whether there is no name in this directory.
+    ///
+    /// # Errors
+    /// Those of getdents64.
+    pub fn is_empty(&self) -> Result<bool> {
+        let says = || self.says("getdents64", "", "");
+        for entry in rfs::Dir::read_from(&self.fd).call(says)? {
+            let entry = entry.call(says)?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Writes this directory's names to the disk.
     ///
     /// # Errors
