@@ -238,3 +238,17 @@ fn privileged_copy_of_a_stopped_container_keeps_others_off() {
     start.finish().success();
     assert_eq!(lab.sh("rbox exec box cat /tmp/f"), "late");
 }
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_copy_from_a_container_whose_monitor_was_killed() {
+    let lab = Lab::with_busybox();
+    lab.sh("rbox run -d --name box --network none busybox sh -c 'echo made > /f; exec sleep 1000'
+        until rbox exec box test -s /f; do :; done
+        read pid start < /run/rbox/containers/$(rbox inspect -f '{{.Id}}' box)/monitor; kill -9 $pid");
+    assert_eq!(lab.sh("rbox cp box:/f - | tar -xO"), "made");
+    let state = "{{.State.Status}} {{.State.ExitCode}}";
+    let state = lab.rbox(["inspect", "-f", state, "box"]).run().success();
+    assert_eq!(state.text(), "exited 137");
+    assert_eq!(lab.sh("rbox start box; rbox exec box cat /f"), "box\nmade");
+}

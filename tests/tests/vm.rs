@@ -26,6 +26,11 @@ rbox pause it > /dev/null 2>&1; is "pause" "$(grep frozen $dir/cgroup.events)" "
 is "paused" "$(rbox inspect -f '{{.State.Status}}' it)" paused
 rbox unpause it > /dev/null 2>&1; is "unpause" "$(grep frozen $dir/cgroup.events)" "frozen 0"
 is "top" "$(rbox top it 2>&1 | grep -c "trap")" 1
+is "update" "$(rbox update --pids-limit 44 -m 80m --memory-swap -1 --cpus 1 it 2>&1)" it
+is "updated" "$(cat $dir/pids.max $dir/memory.max $dir/cpu.max | tr '\n' ' ')" "44 83886080 100000 100000 "
+is "stats" "$(rbox stats --no-stream --format '{{.MemUsage}}' it 2>&1 | sed 's/.* .* //')" 80MiB
+is "copied" "$(echo in > /tmp/in; rbox cp /tmp/in it:/tmp/in 2>&1; rbox exec it cat /tmp/in; rbox cp it:/tmp/in - | tar -t)" "in
+in"
 is "stop" "$(rbox stop it 2>&1)" it
 is "stopped" "$(rbox inspect -f '{{.State.ExitCode}}' it)" 5
 [ -e $dir ] && no "cgroup removed" "$dir is left" || ok "cgroup removed"
@@ -50,7 +55,7 @@ rbox rm gone > /dev/null
 is "nothing is left" "$(find /sys/fs/cgroup -type d -name '[0-9a-f]*' | grep -E '[0-9a-f]{64}'; grep -c overlay /proc/mounts; ls /run/rbox/containers)" 0
 "#;
 
-const COUNT: usize = 28;
+const COUNT: usize = 32;
 
 #[test]
 #[ignore = "needs root: run by cargo xtask test"]

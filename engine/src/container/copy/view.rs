@@ -20,8 +20,8 @@ pub(super) fn with_files<T: Send>(
     id: &ContainerId,
     work: impl FnOnce(&Container, &Dir) -> Result<T> + Send,
 ) -> Result<T> {
-    let container = engine.store().load(id)?;
     loop {
+        let container = engine.store().load(id)?;
         match Claim::of(&container)? {
             Claimed::Lives(Status::Restarting) => {
                 return Err(Error::conflict(format!(
@@ -34,8 +34,12 @@ pub(super) fn with_files<T: Send>(
                 }
                 // It has just ended: its monitor will go, or start it again.
             }
+            // A monitor that died just now: its end is recorded, or with --rm the container goes.
+            Claimed::Ours(claim) if container.run.init()?.is_some() => {
+                engine.clear_up(id, claim)?;
+            }
             Claimed::Ours(claim) => {
-                // what a dead monitor left: its cgroup, addresses, ports
+                // what one left that died before its container had a process
                 engine.take_back(id, claim.run());
                 let done = alone(|| mounted(engine, &container, work));
                 claim.clear()?;
