@@ -191,3 +191,31 @@ fn privileged_connect_is_undone_when_the_monitor_is_killed() {
     rbox(&lab, "start one");
     assert_eq!(places(&lab, "one"), "a=10.1.0.2 ");
 }
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_connect_a_hundred_times_leaves_nothing() {
+    let lab = Lab::with_busybox();
+    rbox(&lab, "network create --subnet 10.1.0.0/24 a");
+    rbox(&lab, "network create --subnet 10.2.0.0/24 b");
+    wait_on(&lab, "one", "--network a -p 8080:80");
+    let id = rbox(&lab, "inspect -f {{.Id}} one");
+    let state = || {
+        lab.sh(&format!(
+            "find /run/rbox/networks /run/rbox/names /run/rbox/ports -type l | sort
+             nft list ruleset
+             cat /run/rbox/containers/{id}/plan.json | wc -c
+             ls /proc/$(cut -d' ' -f1 /run/rbox/containers/{id}/monitor)/fd | wc -l"
+        ))
+    };
+    // the first time opens what stays open
+    rbox(&lab, "network connect b one");
+    rbox(&lab, "network disconnect b one");
+    let before = state();
+    for _ in 0..50 {
+        rbox(&lab, "network connect --alias x b one");
+        rbox(&lab, "network disconnect b one");
+    }
+    assert_eq!(state(), before);
+    assert_eq!(places(&lab, "one"), "a=10.1.0.2 ");
+}

@@ -110,10 +110,11 @@ fn leave(engine: &Engine, container: &Container, name: &str, life: &mut Life) ->
     let (held, ports) = (host.addresses_directory(name), host.ports_directory());
     let publishes = matches!(next, Some((_, false)));
     let closes = led && !publishes;
-    life.take_back(container, |step| {
+    // what cannot be taken back is told, but does not keep the rest from its turn
+    let undone = life.take_back(container, |step| {
         netns::is_of(step, &place.network, &endpoint.interface, &held)
             || (closes && matches!(step, NetStep::Hold(hold) if hold.path.parent() == Some(&ports)))
-    })?;
+    });
     if closes {
         life.publish(Vec::new(), &[])?;
         record.ports.clear();
@@ -129,7 +130,7 @@ fn leave(engine: &Engine, container: &Container, name: &str, life: &mut Life) ->
     }
     names::follow(engine, container, &record, life)?;
     engine.note_connected(container, &endpoint, "disconnect");
-    Ok(())
+    undone
 }
 
 /// Makes a network that the container is on its way out and the place of its published ports.

@@ -87,11 +87,15 @@ pub fn is_of(step: &NetStep, network: &Network, interface: &str, addresses: &Pat
         NetStep::Interface(step) => step.device.as_deref() == Some(interface),
         NetStep::Openings(openings) => Some(openings.network.rules.bridge.as_str()) == device,
         NetStep::Names(names) => names.directory.file_name() == Some(network.id.as_ref()),
+        NetStep::Settings(settings) => {
+            let own = format!("/conf/{interface}/");
+            settings.list.iter().any(|(name, _)| name.contains(&own))
+        }
+        // these stay on the host; a plan without them undoes as much
+        NetStep::Bridge(bridge) => Some(bridge.name.as_str()) == device,
+        NetStep::NetworkFirewall(firewall) => Some(firewall.rules.bridge.as_str()) == device,
         NetStep::Forwarding(_)
         | NetStep::Resolver
-        | NetStep::Bridge(_)
-        | NetStep::NetworkFirewall(_)
-        | NetStep::Settings(_)
         | NetStep::RemoveFirewall(_)
         | NetStep::RemoveBridge(_) => false,
     }

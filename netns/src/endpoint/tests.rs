@@ -209,3 +209,26 @@ fn a_shared_wire_needs_no_bridge_and_no_rules() {
     );
     assert!(!list[2].shell()[0].contains("02:42"));
 }
+
+#[test]
+fn a_network_that_is_left_takes_all_of_its_steps_along() {
+    let net = network(&["172.17.0.0/16"]);
+    let held = std::path::Path::new("/run/rbox/networks/bridge");
+    let list = steps(&net, &facts(Hand::Nft, false), &["8080:80"]);
+    let kept: Vec<&NetStep> = list
+        .iter()
+        .filter(|step| !crate::is_of(step, &net, "eth0", held))
+        .collect();
+    // the namespace's own settings and forwarding belong to no network
+    let names: Vec<&str> = kept.into_iter().map(Step::name).collect();
+    assert_eq!(names, ["net-forward", "net-settings"]);
+    let mut other = network(&["10.1.0.0/16"]);
+    other.id = "1".to_owned();
+    other.bridge = Some(BridgeOptions::of("br-1"));
+    let elsewhere = std::path::Path::new("/run/rbox/networks/other");
+    assert!(
+        !list
+            .iter()
+            .any(|step| crate::is_of(step, &other, "eth1", elsewhere))
+    );
+}
