@@ -324,3 +324,32 @@ fn privileged_commit_freezes_and_lets_go() {
     assert_eq!(lab.rbox(["images", "-aq"]).run().success().text(), before);
     lab.rbox(["commit", "box"]).run().success();
 }
+
+/// A file of which only the mode changed, and a directory that was only moved, are whole in the layer.
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_commit_has_whole_files() {
+    let lab = Lab::with_busybox();
+    let id = lab
+        .rbox([
+            "run",
+            "-d",
+            "--name",
+            "box",
+            "--network",
+            "none",
+            "busybox",
+            "sleep",
+            "1000",
+        ])
+        .run()
+        .success()
+        .text();
+    lab.sh("rbox exec box sh -c 'chmod 700 /bin/busybox; mv /home/user /home/moved'");
+    let upper = format!("/var/lib/rbox/containers/{id}/upper");
+    let seen = lab.sh(&format!(
+        "cmp {upper}/bin/busybox $(find /var/lib/rbox/layers -path '*/bin/busybox') && rbox commit box made > /dev/null
+         rbox run --rm --network none made sh -c 'ls /home; stat -c %a /bin/busybox'"
+    ));
+    assert_eq!(seen, "moved\n700");
+}

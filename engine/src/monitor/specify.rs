@@ -76,12 +76,18 @@ pub(crate) fn specify(
 }
 
 /// The image's layers with the container's own on top.
+///
+/// What it writes is what `diff` and `commit` read without a mount: whole files in their own places.
+/// Some kernels are built to put only names and marks there unless told otherwise.
 pub(crate) fn layers(engine: &Engine, container: &Container) -> Overlay {
-    LayerStore::open(engine.options().root.join("layers")).overlay(
+    let mut overlay = LayerStore::open(engine.options().root.join("layers")).overlay(
         &container.record.layers,
         Some(&container.dir.upper()),
         Some(&container.dir.work()),
-    )
+    );
+    let whole = ["redirect_dir=off", "metacopy=off"];
+    overlay.options.extend(whole.map(str::to_owned));
+    overlay
 }
 
 /// The same as a start mounts them.
