@@ -21,6 +21,7 @@ use crate::plan::{StartHost, StartStep};
 use crate::request::Explained;
 use crate::spec::Files;
 use crate::store::Container;
+use crate::union;
 
 /// Who carries the steps out.
 const MONITOR: &str = "monitor";
@@ -58,7 +59,8 @@ impl Engine {
             Some(donor) => files(donor),
             None => files(&container),
         };
-        let mounts = settle_sources(self, &container, Missing::Leave)?;
+        let mut mounts = settle_sources(self, &container, Missing::Leave)?;
+        let unions = union::take(self.store(), container.id(), &mut mounts);
         let specified = specify(
             self,
             &container,
@@ -71,7 +73,10 @@ impl Engine {
             &facts,
         )?;
         let plan = runtime::plan(&specified, &facts).map_err(unplanned)?;
-        Ok(tell(&plan, &network))
+        let unions = unions.into_iter().map(StartStep::Union).collect::<Vec<_>>();
+        let mut all: Vec<Explained> = unions.iter().map(|step| told(MONITOR, step)).collect();
+        all.extend(tell(&plan, &network));
+        Ok(all)
     }
 
     /// Prepares the network, and gives back what that held.

@@ -6,8 +6,11 @@ use runtime::HostStep;
 use runtime::cgroup::CgroupError;
 use serde::{Deserialize, Serialize};
 
+use overlayfs::union::UnionError;
+
 use crate::Options;
 use crate::monitor::wire;
+use crate::union::UnionStep;
 
 /// One step of a start that the monitor carries out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +20,8 @@ pub enum StartStep {
     Host(HostStep),
     /// The container's network.
     Network(NetStep),
+    /// A union that is mounted for the container.
+    Union(UnionStep),
 }
 
 /// What the hands of all steps need; nothing is opened before it is used.
@@ -37,6 +42,9 @@ pub enum StepError {
     /// With the network.
     #[error(transparent)]
     Network(#[from] NetError),
+    /// With a union.
+    #[error(transparent)]
+    Union(#[from] UnionError),
 }
 
 impl StartHost {
@@ -61,6 +69,7 @@ impl Step<StartHost> for StartStep {
         match self {
             StartStep::Host(step) => step.name(),
             StartStep::Network(step) => step.name(),
+            StartStep::Union(step) => step.name(),
         }
     }
 
@@ -68,6 +77,7 @@ impl Step<StartHost> for StartStep {
         match self {
             StartStep::Host(step) => Ok(step.apply(&mut host.runtime)?),
             StartStep::Network(step) => Ok(step.apply(&mut host.network)?),
+            StartStep::Union(step) => Ok(step.apply()?),
         }
     }
 
@@ -75,6 +85,7 @@ impl Step<StartHost> for StartStep {
         match self {
             StartStep::Host(step) => Ok(step.undo(&mut host.runtime)?),
             StartStep::Network(step) => Ok(step.undo(&mut host.network)?),
+            StartStep::Union(step) => Ok(step.undo()?),
         }
     }
 
@@ -82,6 +93,7 @@ impl Step<StartHost> for StartStep {
         match self {
             StartStep::Host(step) => step.describe(),
             StartStep::Network(step) => step.describe(),
+            StartStep::Union(step) => step.describe(),
         }
     }
 
@@ -89,6 +101,7 @@ impl Step<StartHost> for StartStep {
         match self {
             StartStep::Host(step) => step.shell(),
             StartStep::Network(step) => step.shell(),
+            StartStep::Union(step) => step.shell(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use engine::config::{Empty, KeySet};
+use engine::mount::branches_of;
 
 use crate::error::{Failure, Result};
 
@@ -35,6 +36,15 @@ pub(crate) fn gather(words: &[String], here: &Path) -> Result<Volumes> {
         match word.split_once(':') {
             None => {
                 volumes.anonymous.insert(word.clone(), Empty {});
+            }
+            Some(_) if branches_of(word) > 1 => {
+                let branches = branches_of(word);
+                let fields = word.split(':').enumerate();
+                let fields = fields.map(|(index, field)| match index < branches {
+                    true => absolute(field, here),
+                    false => field.to_owned(),
+                });
+                volumes.binds.push(fields.collect::<Vec<_>>().join(":"));
             }
             Some((source, rest)) => {
                 let rest = with_caller(rest, caller);

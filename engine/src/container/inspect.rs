@@ -156,7 +156,7 @@ impl From<&MountPoint> for MountDocument {
             destination: mount.destination.clone(),
             driver: match mount.kind {
                 MountKind::Volume => "local",
-                MountKind::Bind | MountKind::Tmpfs => "",
+                MountKind::Bind | MountKind::Tmpfs | MountKind::Union => "",
             },
             mode: mount.mode.clone(),
             writable: mount.writable,

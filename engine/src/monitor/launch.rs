@@ -32,6 +32,7 @@ use crate::spec::Files;
 use crate::store::{Container, InitRecord, ProcessMark};
 use crate::time::Time;
 use crate::timing::{Instruments, Lane};
+use crate::union;
 
 impl Monitor<'_> {
     /// Plans, writes the journal, applies the plan and waits until the program runs.
@@ -123,11 +124,13 @@ impl<'a> Launch<'a> {
             self.mounts = settle_sources(self.engine, container, Missing::Make)?;
             Ok(files)
         })?;
+        let unions = union::take(self.engine.store(), container.id(), &mut self.mounts);
         let mut plan = instruments.step(Lane::Monitor, "plan", || self.plan(&files))?;
-        self.of_host = plan.host.len();
-        let of_host = std::mem::take(&mut plan.host);
+        let of_host = std::mem::take(&mut plan.host).into_iter();
+        self.of_host = of_host.len() + unions.len();
+        let unions = unions.into_iter().map(StartStep::Union);
         self.steps
-            .splice(0..0, of_host.into_iter().map(StartStep::Host));
+            .splice(0..0, unions.chain(of_host.map(StartStep::Host)));
         instruments.step(Lane::Monitor, "journal-write", || {
             Journal::at(container.run.plan_path())
                 .write(&self.steps)

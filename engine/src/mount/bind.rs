@@ -1,5 +1,6 @@
 //! `-v`: `source:destination[:mode]`, a path of the host or a volume's name.
 
+use super::union::{branches_of, parse_union};
 use super::{Fault, HostOwner, MountError, MountKind, MountPoint, PROPAGATION, clean_path};
 use crate::name::is_name;
 
@@ -9,6 +10,9 @@ use crate::name::is_name;
 /// # Errors
 /// [`MountError`] in Docker's words.
 pub fn parse_bind(raw: &str) -> Result<MountPoint, MountError> {
+    if branches_of(raw) > 1 {
+        return parse_union(raw);
+    }
     let specification = || MountError::Specification(raw.to_owned());
     let parts: Vec<&str> = raw.split(':').collect();
     let (source, destination, mode) = match parts[..] {
@@ -47,7 +51,7 @@ pub fn parse_bind(raw: &str) -> Result<MountPoint, MountError> {
                 propagation.clone_into(&mut mount.propagation);
             }
         }
-        MountKind::Volume | MountKind::Tmpfs => {
+        MountKind::Volume | MountKind::Tmpfs | MountKind::Union => {
             if words.propagation.is_some() || words.owner.is_some() {
                 return Err(fault(Fault::Foreign("BindOptions")));
             }

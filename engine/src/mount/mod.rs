@@ -9,6 +9,7 @@ mod request;
 mod settle;
 mod source;
 pub mod tmpfs;
+mod union;
 
 pub use bind::parse_bind;
 pub(crate) use bind::volume_name;
@@ -17,6 +18,8 @@ pub use owner::HostOwner;
 pub use request::{BindOptions, DriverConfig, MountRequest, TmpfsOptions, VolumeOptions};
 pub use settle::{Inherited, VolumesFrom, Wishes, settle};
 pub(crate) use source::{Missing, open_source, settle_sources};
+pub use union::branches_of;
+pub(crate) use union::{branch_paths, union_options};
 
 /// Something mounted into a container, as its record keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +86,7 @@ impl MountPoint {
             writable: true,
             propagation: match kind {
                 MountKind::Bind => "rprivate".to_owned(),
-                MountKind::Volume | MountKind::Tmpfs => String::new(),
+                MountKind::Volume | MountKind::Tmpfs | MountKind::Union => String::new(),
             },
             anonymous: false,
             no_copy: false,
@@ -108,6 +111,8 @@ pub enum MountKind {
     Volume,
     /// Memory.
     Tmpfs,
+    /// Several directories of the host as one; `source` names them with their permissions.
+    Union,
 }
 
 impl MountKind {
@@ -117,6 +122,7 @@ impl MountKind {
             Self::Bind => "bind",
             Self::Volume => "volume",
             Self::Tmpfs => "tmpfs",
+            Self::Union => "union",
         }
     }
 }
@@ -149,6 +155,14 @@ pub enum MountError {
         kind: &'static str,
         /// What makes no sense.
         fault: Fault,
+    },
+    /// A `-v` of several branches.
+    #[error("invalid volume specification: '{raw}': {cause}")]
+    Union {
+        /// The `-v` as typed.
+        raw: String,
+        /// What makes no sense.
+        cause: String,
     },
     /// Two mounts at one place.
     #[error("Duplicate mount point: {0}")]

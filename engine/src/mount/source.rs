@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use overlayfs::transfer;
 use sys::fs::{Dir, Follow, Kind, errno};
 
-use super::{MountKind, MountPoint};
+use super::{MountKind, MountPoint, branch_paths};
 use crate::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Container;
@@ -60,10 +60,23 @@ pub(crate) fn settle_sources(
                 mount.settled = true;
             }
             MountKind::Volume => volume(mount, &mut shared)?,
+            MountKind::Union => branches(mount, &mut shared)?,
             MountKind::Tmpfs => {}
         }
     }
     Ok(mounts)
+}
+
+/// The branches of a union; none is made, for a branch that is missing is a mistake.
+fn branches(mount: &mut MountPoint, shared: &mut Shared<'_>) -> Result<()> {
+    let mut source = mount.source.clone();
+    for (path, _) in branch_paths(mount) {
+        let settled = settle(&path, false, shared)?;
+        let (from, to) = (format!("{}=", path.display()), settled.display());
+        source = source.replacen(&from, &format!("{to}="), 1);
+    }
+    mount.source = source;
+    Ok(())
 }
 
 /// Opens a directory of the host that somebody else may write around, by the same rules.
@@ -157,6 +170,12 @@ impl Shared<'_> {
                 let device = driver
                     .filter_map(|driver| driver.options.get("device"))
                     .next();
+                if mount.kind == MountKind::Union {
+                    let branches = branch_paths(mount).into_iter();
+                    let written = branches.filter(|(_, writable)| *writable);
+                    all.extend(written.filter_map(|(path, _)| std::fs::canonicalize(path).ok()));
+                    continue;
+                }
                 let source = device.unwrap_or(&mount.source);
                 // What is not there cannot be written in.
                 if let Ok(source) = std::fs::canonicalize(source) {

@@ -161,7 +161,7 @@ fn user_mount(point: &MountPoint) -> Result<Mount> {
             options.extend(point.options.iter().cloned());
             mount(&point.destination, "tmpfs", "tmpfs", &options)
         }
-        MountKind::Bind | MountKind::Volume => {
+        MountKind::Bind | MountKind::Volume | MountKind::Union => {
             let driver = point
                 .volume
                 .as_ref()

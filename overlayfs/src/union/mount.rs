@@ -110,8 +110,8 @@ impl Helper {
 pub fn mount(request: &MountRequest) -> Result<Mounted, UnionError> {
     let target = absolute(&request.target);
     clear_dead(&target);
-    let members = members(&request.options, &target)?;
-    let flags = flags(&request.options, &members);
+    let branches = members(&request.options, &target)?;
+    let flags = flags(&request.options, &branches);
     let dir = rustix::fs::stat(&target).map_err(|errno| refused(&target, errno))?;
     if rustix::fs::FileType::from_raw_mode(dir.st_mode) != rustix::fs::FileType::Directory {
         return Err(refused(&target, Errno::NOTDIR));
@@ -121,14 +121,18 @@ pub fn mount(request: &MountRequest) -> Result<Mounted, UnionError> {
             target: target.clone(),
             server: std::process::id(),
         };
-        let serving = start(request, &target, members, flags)?;
+        let serving = start(request, &target, branches, flags)?;
         wait(&serving, &target);
         return Ok(mounted);
     }
+    // The server opens them itself: it gets no descriptor of ours.
+    drop(branches);
     match sys::fuse::detach()? {
         Side::Caller(answer) => mounted(&target, &answer),
         Side::Server(ready) => {
-            match start(request, &target, members, flags) {
+            let serving = members(&request.options, &target)
+                .and_then(|branches| start(request, &target, branches, flags));
+            match serving {
                 Ok(serving) => {
                     ready.answer(format!("ok {}", std::process::id()).as_bytes());
                     wait(&serving, &target);

@@ -35,6 +35,9 @@ impl Ready {
 
 /// Forks a server that belongs to no terminal and is nobody's child; the caller must have one
 /// thread only and returns when the server has answered or ended.
+///
+/// The server keeps no descriptor of the caller's: none of its locks, none of its connections. No
+/// value of the caller's that owns one may be used or dropped on that side.
 pub fn detach() -> Result<Side> {
     let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads != 1 {
@@ -65,6 +68,7 @@ pub fn detach() -> Result<Side> {
                 _ => unsafe { libc::_exit(0) },
             }
             leave_terminal();
+            crate::process::close_all_but(writer.as_fd())?;
             Ok(Side::Server(Ready(writer)))
         }
     }

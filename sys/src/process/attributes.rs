@@ -1,6 +1,7 @@
 //! What is set once per process: name, death signal, dumpable, limits, session, descriptors.
 
 use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
@@ -113,10 +114,10 @@ pub fn set_limit(resource: u32, limit: Limit) -> Result<()> {
     .map(drop)
 }
 
-fn close_range(first: u32, flags: u32) -> Result<()> {
+fn close_range(first: u32, last: u32, flags: u32) -> Result<()> {
     // SAFETY: the call takes numbers; what it closes is the callers' concern, see below.
-    let answer = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
-    checked(answer, || format!("close_range({first}, ~0, {flags})")).map(drop)
+    let answer = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
+    checked(answer, || format!("close_range({first}, {last}, {flags})")).map(drop)
 }
 
 /// Marks every descriptor from `first` on to be closed by the next `exec`.
@@ -124,7 +125,7 @@ fn close_range(first: u32, flags: u32) -> Result<()> {
 /// # Errors
 /// `ENOSYS` before Linux 5.11.
 pub fn cloexec_from(first: u32) -> Result<()> {
-    close_range(first, libc::CLOSE_RANGE_CLOEXEC)
+    close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
 /// Closes every descriptor from `first` on, for a child that is about to live alone: no value of
@@ -133,7 +134,20 @@ pub fn cloexec_from(first: u32) -> Result<()> {
 /// # Errors
 /// `ENOSYS` before Linux 5.9.
 pub fn close_from(first: u32) -> Result<()> {
-    close_range(first, 0)
+    close_range(first, u32::MAX, 0)
+}
+
+/// Closes every descriptor but the first three and this one, under the conditions of
+/// [`close_from`].
+///
+/// # Errors
+/// `ENOSYS` before Linux 5.9.
+pub fn close_all_but(kept: BorrowedFd<'_>) -> Result<()> {
+    let number = kept.as_raw_fd().cast_unsigned();
+    if number > 3 {
+        close_range(3, number - 1, 0)?;
+    }
+    close_range(number.max(2) + 1, u32::MAX, 0)
 }
 
 /// Leaves the caller's session keyring for a new, empty one; a kernel without keyrings is fine.

@@ -10,9 +10,9 @@ mod stat;
 mod wait;
 
 pub use attributes::{
-    Limit, cloexec_from, close_from, default_signals, join_session_keyring, keep_capabilities,
-    new_session, no_new_privileges, set_child_subreaper, set_death_signal, set_dumpable, set_limit,
-    set_name, set_umask,
+    Limit, cloexec_from, close_all_but, close_from, default_signals, join_session_keyring,
+    keep_capabilities, new_session, no_new_privileges, set_child_subreaper, set_death_signal,
+    set_dumpable, set_limit, set_name, set_umask,
 };
 pub use execute::{TRAMPOLINE, execute_descriptor, execute_path, keep_open, sealed_program};
 pub use fork::{CloneFlags, Fork, Forked, fork};

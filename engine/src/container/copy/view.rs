@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::monitor::claim::{Claim, Claimed};
 use crate::monitor::specify::layers;
-use crate::mount::{Missing, settle_sources};
+use crate::mount::{Missing, MountKind, settle_sources};
 use crate::spec::file_mounts;
 use crate::store::{Container, Status};
 
@@ -104,7 +104,15 @@ fn mounted<T>(
     work: impl FnOnce(&Container, &Dir) -> Result<T>,
 ) -> Result<T> {
     engine.ready_volumes(container)?;
-    let mounts = file_mounts(&settle_sources(engine, container, Missing::Make)?)?;
+    let mounts = settle_sources(engine, container, Missing::Make)?;
+    if mounts.iter().any(|mount| mount.kind == MountKind::Union) {
+        let name = &container.name;
+        let text = format!(
+            "cannot reach the files of container {name}: its unions are mounted while it runs"
+        );
+        return Err(Error::conflict(text).hint(format!("start it first with 'rbox start {name}'")));
+    }
+    let mounts = file_mounts(&mounts)?;
     let root = runtime::Root::Overlay(layers(engine, container));
     runtime::files::with_mounted(
         &root,
