@@ -227,6 +227,10 @@ fn both_families(hand: &'static str) {
     eventually("the exposed port answers", || {
         host.reaches("rcv", &first.0, 80)
     });
+    eventually("and in the second family", || {
+        host.reaches("rcv", &first.1, 80)
+    });
+    assert!(!host.reaches("rcv", &first.1, 81));
     host.run("stop -t 0 src");
     assert_eq!(opened(&first.1), "0");
     host.wait_in("taker", "");

@@ -48,6 +48,8 @@ pub enum Match {
     ToLocal,
     /// It answers something.
     Answer,
+    /// It is ICMPv6 of this kind.
+    Icmp6(u8),
 }
 
 /// What becomes of a packet.
@@ -116,6 +118,7 @@ impl fmt::Display for Match {
             }
             Match::ToLocal => f.write_str("-m addrtype --dst-type LOCAL"),
             Match::Answer => f.write_str("-m conntrack --ctstate RELATED,ESTABLISHED"),
+            Match::Icmp6(kind) => write!(f, "-p ipv6-icmp -m icmp6 --icmpv6-type {kind}"),
         }
     }
 }
@@ -210,7 +213,12 @@ pub fn base_rules(v6: bool) -> Vec<Rule> {
     ]
 }
 
-/// What one network needs in one family: Docker's eight rules, or three for an internal one.
+/// The question for a neighbour's hardware address, and its answer.
+const NEIGHBOURS: [u8; 2] = [135, 136];
+
+/// What one network needs in one family: Docker's eight rules, or three for an internal one; in the
+/// second family also that neighbours find each other where something is dropped between them,
+/// since bridges show their frames to these chains (br_netfilter).
 pub fn network_rules(network: &NetworkRules, subnet: IpNet) -> Vec<Rule> {
     let bridge = &network.bridge;
     let input = |inverted| Match::Input(bridge.clone(), inverted);
@@ -222,8 +230,20 @@ pub fn network_rules(network: &NetworkRules, subnet: IpNet) -> Vec<Rule> {
         Target::Drop
     };
     let among = filter("FORWARD", vec![input(false), output(false)], between).before_others();
+    let neighbours = |chain| {
+        let kinds = match subnet {
+            IpNet::V6(_) if network.internal || !network.icc => &NEIGHBOURS[..],
+            _ => &[],
+        };
+        let rule = move |kind: &u8| {
+            let matches = vec![input(false), output(false), Match::Icmp6(*kind)];
+            filter(chain, matches, Target::Accept).before_others()
+        };
+        kinds.iter().map(rule)
+    };
     if network.internal {
-        return vec![
+        let mut rules: Vec<Rule> = neighbours(STAGE_1).collect();
+        rules.extend([
             filter(
                 STAGE_1,
                 vec![Match::Source(subnet, true), output(false)],
@@ -237,9 +257,11 @@ pub fn network_rules(network: &NetworkRules, subnet: IpNet) -> Vec<Rule> {
             )
             .before_others(),
             among,
-        ];
+        ]);
+        return rules;
     }
-    let mut rules = vec![
+    let mut rules: Vec<Rule> = neighbours("FORWARD").collect();
+    rules.extend([
         filter(
             "FORWARD",
             vec![output(false), Match::Answer],
@@ -256,7 +278,7 @@ pub fn network_rules(network: &NetworkRules, subnet: IpNet) -> Vec<Rule> {
         )
         .before_others(),
         filter(STAGE_2, vec![output(false)], Target::Drop).before_others(),
-    ];
+    ]);
     if network.masquerade {
         rules.push(
             Rule::new(
@@ -405,6 +427,24 @@ mod tests {
                 "filter -A FORWARD -i docker0 -o docker0 -j ACCEPT",
             ]
         );
+    }
+
+    #[test]
+    fn neighbours_find_each_other_where_the_rest_is_dropped() {
+        let subnet: IpNet = "fd00:9::/64".parse().unwrap();
+        let kinds = |chain: &str, icc: bool, internal: bool| {
+            let rules = listed(&network_rules(&network(icc, internal), subnet));
+            let prefix = format!(
+                "filter -A {chain} -i docker0 -o docker0 -p ipv6-icmp -m icmp6 --icmpv6-type "
+            );
+            let kinds = rules.iter().take_while(|rule| rule.starts_with(&prefix));
+            kinds.count()
+        };
+        assert_eq!(kinds("FORWARD", false, false), 2);
+        assert_eq!(kinds("DOCKER-ISOLATION-STAGE-1", true, true), 2);
+        assert_eq!(kinds("FORWARD", true, false), 0, "nothing is dropped");
+        let v4 = network_rules(&network(false, false), "172.17.0.0/16".parse().unwrap());
+        assert!(!listed(&v4).iter().any(|rule| rule.contains("icmp6")));
     }
 
     #[test]

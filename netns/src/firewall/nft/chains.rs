@@ -173,7 +173,7 @@ fn rules(layout: Layout) -> Vec<(&'static str, Vec<Expression<'static>>)> {
     let drop = || Expression::Verdict(Verdict::Drop);
     let talking = || vec![input(), output(4), lookup(TALKING), accept()];
     let w = layout.width;
-    vec![
+    let mut list = vec![
         ("prerouting", to_publish),
         ("output", from_host),
         (
@@ -206,6 +206,13 @@ fn rules(layout: Layout) -> Vec<(&'static str, Vec<Expression<'static>>)> {
         ("inward", talking()),
         ("inward", layout.linked(LINKED, false)),
         ("inward", layout.linked(LINKED_BACK, true)),
+    ];
+    if !layout.v4 {
+        // Where bridges show their frames to these chains (br_netfilter), a linked container could
+        // not find its neighbour's hardware address otherwise. No router forwards these.
+        list.extend(NEIGHBOURS.map(|kind| ("inward", icmp6(kind).to_vec())));
+    }
+    list.extend([
         ("inward", vec![input(), lookup(BRIDGES), drop()]),
         (
             "inward",
@@ -218,8 +225,12 @@ fn rules(layout: Layout) -> Vec<(&'static str, Vec<Expression<'static>>)> {
             ],
         ),
         ("inward", vec![drop()]),
-    ]
+    ]);
+    list
 }
+
+/// What ICMPv6 calls the questions and answers of neighbours and routers on one wire.
+const NEIGHBOURS: [u8; 5] = [133, 134, 135, 136, 137];
 
 /// The chains, with their hooks where they are base chains.
 const CHAINS: [(&str, Option<Hook>); 6] = [
@@ -289,7 +300,6 @@ pub(super) fn frame_base<'a>(instance: &'a str, changes: &mut Vec<Change<'a>>) {
 /// What is neither IPv4 nor IPv6 passes: addresses must be resolved.
 fn frame_rules() -> Vec<(&'static str, Vec<Expression<'static>>)> {
     const ETHERTYPES: [(bool, [u8; 2]); 2] = [(true, [0x08, 0x00]), (false, [0x86, 0xdd])];
-    const NEIGHBOURS: (u8, u8) = (133, 137);
     let is = |ethertype: [u8; 2]| {
         [
             Expression::Meta(Meta::EtherType, R[0]),
@@ -308,7 +318,7 @@ fn frame_rules() -> Vec<(&'static str, Vec<Expression<'static>>)> {
             Expression::Verdict(Verdict::Jump("closed")),
         ],
     )];
-    for kind in NEIGHBOURS.0..=NEIGHBOURS.1 {
+    for kind in NEIGHBOURS {
         let mut discovery = is(ETHERTYPES[1].1).to_vec();
         discovery.extend(icmp6(kind));
         list.push(("closed", discovery));
