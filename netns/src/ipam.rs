@@ -151,6 +151,13 @@ fn reserve_this(
             owner: "the network's gateway".to_owned(),
         });
     }
+    let broadcast = pool.subnet.addr().is_ipv4() && address == pool.subnet.broadcast();
+    if broadcast || address == pool.subnet.network() {
+        return Err(AddressError::InUse {
+            address,
+            owner: "the network itself".to_owned(),
+        });
+    }
     match Hold::take(directory, &address.to_string(), owner, alive)? {
         Attempt::Taken(hold) => Ok(Held {
             address: pool.with_prefix(address),
@@ -249,10 +256,13 @@ mod tests {
             ask("10.78.0.77").unwrap_err().to_string(),
             "Invalid address 10.78.0.77: It does not belong to any of this network's subnets"
         );
-        assert_eq!(
-            ask("10.78.0.1").unwrap_err().to_string(),
-            "Address already in use"
-        );
+        // the gateway's, the network's own, the broadcast address
+        for address in ["10.78.0.1", "10.78.0.0", "10.78.0.63"] {
+            assert_eq!(
+                ask(address).unwrap_err().to_string(),
+                "Address already in use"
+            );
+        }
     }
 
     #[test]

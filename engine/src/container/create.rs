@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::id::{ContainerId, random_hex};
 use crate::link::Link;
-use crate::link::resolve::aliases_of_links;
+use crate::link::resolve::{aliases_of_links, shadowed};
 use crate::mount::{
     DriverConfig, Inherited, MountKind, MountPoint, VolumeOptions, VolumesFrom, Wishes, settle,
 };
@@ -371,6 +371,8 @@ fn warnings(host: &HostConfig) -> Vec<String> {
     let links = host.links.as_ref().is_some_and(|links| !links.is_empty());
     if host.network_mode == "none" && links {
         all.push("Links are discarded when using none network mode".to_owned());
+    } else if let Some(links) = &host.links {
+        all.extend(shadowed(links));
     }
     if host.oom_kill_disable && host.memory == 0 {
         all.push(

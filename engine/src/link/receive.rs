@@ -163,13 +163,7 @@ impl Engine {
                     Some(_) => {
                         failure.hint(format!("start it first with 'rbox start {}'", link.name))
                     }
-                    None => failure.hint(format!(
-                        "it is gone: make it again under the name {0}, or remove the link with \
-                         'rbox rm --link {1}/{2}'",
-                        link.name,
-                        receiver.current_name(),
-                        link.alias
-                    )),
+                    None => failure.hint(self.advice(receiver, link)),
                 })
             }
         }

@@ -34,12 +34,41 @@ pub(crate) fn aliases_of_links(host: &mut HostConfig) -> Result<Vec<String>> {
         }
         Mode::Bridge(_) => {
             let links = host.links.take().unwrap_or_default();
-            for link in &links {
-                check_alias(&read(link)?.alias)?;
-            }
+            check_links(&links)?;
             Ok(links)
         }
     }
+}
+
+/// Checks links that are names for the embedded resolver.
+///
+/// # Errors
+/// Docker's texts for a link that cannot be read; an alias that is no host name.
+pub(crate) fn check_links(links: &[String]) -> Result<()> {
+    for link in links {
+        check_alias(&read(link)?.alias)?;
+    }
+    Ok(())
+}
+
+/// What to tell of links whose alias another has already: as with Docker the first one counts.
+pub(crate) fn shadowed(links: &[String]) -> Vec<String> {
+    let mut seen: Vec<LinkArgument> = Vec::new();
+    let mut told = Vec::new();
+    for (typed, link) in links
+        .iter()
+        .filter_map(|text| Some((text, read(text).ok()?)))
+    {
+        match seen.iter().find(|first| first.alias == link.alias) {
+            Some(first) if first.target != link.target => told.push(format!(
+                "Link {typed} is discarded: {} leads to {}",
+                link.alias, first.target
+            )),
+            Some(_) => {}
+            None => seen.push(link),
+        }
+    }
+    told
 }
 
 fn read(typed: &str) -> Result<LinkArgument> {
@@ -129,6 +158,24 @@ impl Engine {
         self.store().load(&id).map(Some).or_else(gone)
     }
 
+    /// What to do about a link whose source is gone.
+    pub(super) fn advice(&self, receiver: &Container, link: &Link) -> String {
+        let path = format!("{}/{}", receiver.current_name(), link.alias);
+        let taken = link.name.parse::<ContainerName>();
+        match taken.map(|name| self.store().owner(&name)) {
+            Ok(Ok(Some(_))) => format!(
+                "{} has a link back, so neither could start first: remove one of the two, as with \
+                 'rbox rm --link {path}'",
+                link.name
+            ),
+            _ => format!(
+                "it is gone: make it again under the name {}, or remove the link with \
+                 'rbox rm --link {path}'",
+                link.name
+            ),
+        }
+    }
+
     /// Whether a container is another, or has a link to it, or to one that has.
     fn leads_to(
         &self,
@@ -183,20 +230,27 @@ fn not_gotten(target: &str, error: Error) -> Error {
     }
     let failure = Error::invalid(format!("could not get container for {target}: {error}"));
     match error.hint_text() {
-        Some(hint) => failure.hint(hint),
+        Some(hint) => failure.hint(format!("a link leads to another container: {hint}")),
         None => failure,
     }
 }
 
 /// An alias becomes a word of the hosts file and the beginning of variables' names.
 fn check_alias(alias: &str) -> Result<()> {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    if !alias.is_empty() && alias.len() <= 253 && alias.bytes().all(fits) {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len()) && !label.starts_with('-') && label.bytes().all(fits)
+    };
+    // A look-up takes an address for itself, whatever the hosts file says.
+    let is_address = alias.parse::<std::net::Ipv4Addr>().is_ok();
+    if alias.len() <= 253 && !is_address && alias.split('.').all(is_label) {
         return Ok(());
     }
     Err(
-        Error::invalid(format!("invalid link alias {alias:?}: it is no host name"))
-            .hint("an alias is made of letters, digits, '-', '_' and '.': --link NAME:ALIAS"),
+        Error::invalid(format!("invalid link alias {alias:?}: it is no host name")).hint(
+            "an alias is made of letters, digits, '-' and '_', with single dots between words of \
+             at most 63: --link NAME:ALIAS",
+        ),
     )
 }
 
@@ -278,6 +332,15 @@ mod tests {
                 "invalid link alias \"a\\n1.2.3.4\\tx\": it is no host name",
             ),
             ("src:", "invalid link alias \"\": it is no host name"),
+            ("src:-a", "invalid link alias \"-a\": it is no host name"),
+            (
+                "src:a..b",
+                "invalid link alias \"a..b\": it is no host name",
+            ),
+            (
+                "src:1.2.3.4",
+                "invalid link alias \"1.2.3.4\": it is no host name",
+            ),
         ] {
             let error = links(&engine, &[typed]).unwrap_err();
             assert_eq!(error.to_string(), text);

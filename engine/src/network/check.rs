@@ -23,6 +23,13 @@ impl Engine {
     ) -> Result<Vec<NetworkWish>> {
         let mode = host.network_mode.as_str();
         let shared = mode.starts_with("container:") || mode == HOST || mode == NONE;
+        let elsewhere = mode.starts_with("container:") || mode == HOST;
+        if elsewhere && endpoint.mac_address.is_some() {
+            return Err(
+                Error::invalid("conflicting options: mac-address and the network mode")
+                    .hint("whose network it is decides: leave --mac-address out"),
+            );
+        }
         if shared && !further.is_empty() {
             return Err(unjoinable(mode));
         }

@@ -6,6 +6,7 @@ use super::{HOST, NONE, NetworkWish};
 use crate::Engine;
 use crate::container::control::{ask, connect, refused};
 use crate::error::{Error, ErrorKind, Result};
+use crate::link::resolve::check_links;
 use crate::monitor::claim::{Claim, Claimed};
 use crate::monitor::join::Mode;
 use crate::stdio::protocol::{Answer, Request};
@@ -38,6 +39,7 @@ impl Engine {
             Mode::Host | Mode::Container(_) => return Err(unjoinable("container:")),
         }
         check(&network, endpoint)?;
+        check_links(&endpoint.links)?;
         let wish = NetworkWish {
             network: network.name,
             endpoint: endpoint.clone(),

@@ -260,6 +260,11 @@ fn check(request: &NetworkRequest) -> Result<()> {
             crate::ErrorKind::Forbidden,
             format!("only one instance of \"{one}\" network is allowed"),
         )),
+        "none" => Err(Error::new(
+            crate::ErrorKind::Forbidden,
+            "only one instance of \"null\" network is allowed",
+        )
+        .hint("containers without a network: --network none")),
         other => Err(Error::not_found(format!("plugin \"{other}\" not found"))
             .hint("the drivers are bridge, macvlan and ipvlan")),
     }

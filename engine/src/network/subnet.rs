@@ -95,6 +95,15 @@ impl Chosen {
             .pool;
         pool.range = request.range.map(|range| range.trunc());
         if let Some(gateway) = request.gateway {
+            let broadcast = subnet.addr().is_ipv4() && gateway == subnet.broadcast();
+            if broadcast || gateway == subnet.network() {
+                return Err(Error::conflict(format!(
+                    "failed to allocate gateway ({gateway}): Address already in use"
+                ))
+                .hint(format!(
+                    "the first and the last address of {subnet} are the network's own"
+                )));
+            }
             pool.gateway = gateway;
         }
         self.pools.push(pool);

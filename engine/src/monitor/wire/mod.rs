@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use netns::ipam::AddressError;
 use netns::port::Socket;
 use netns::{NetError, NetStep, Prepared, Sandbox};
 
@@ -11,7 +12,7 @@ use super::join::Mode;
 use super::launch::whole;
 use super::names;
 use crate::error::{Error, Result};
-use crate::id::random_hex;
+use crate::id::{ContainerId, random_hex};
 use crate::network::{BRIDGE, HOST, NONE};
 use crate::store::{Container, EndpointRecord, NetworkRecord};
 use crate::{Engine, Firewall};
@@ -193,6 +194,15 @@ pub(crate) fn failed(error: &NetError, container: &Container) -> Error {
              container is kept: remove it with 'rbox rm {}'",
             container.name
         )),
+        NetError::Address(AddressError::InUse { address, owner }) => {
+            let owner = match owner.parse::<ContainerId>() {
+                Ok(id) => format!("container {}", id.short()),
+                Err(_) => owner.clone(),
+            };
+            failure.hint(format!(
+                "{owner} has {address}: choose another --ip, or none"
+            ))
+        }
         _ => failure,
     }
 }
