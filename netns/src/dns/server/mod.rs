@@ -25,7 +25,7 @@ use self::client::Client;
 use self::forward::{Asker, Forward, Outcome};
 pub use self::servers::Servers;
 use super::listen::Sockets;
-use super::message::{Code, Question, refuse};
+use super::message::{Code, KIND_AAAA, Question, refuse};
 use super::zone::{Directory, Lookup, Membership, TTL, look_up};
 use crate::slots::Slots;
 use crate::ticker::Ticker;
@@ -63,7 +63,9 @@ pub struct Resolver {
     forwards: Slots<Forward>,
     clients: Slots<Client>,
     scratch: Vec<u8>,
-    turn: usize,
+    /// Questions so far: for IPv6 addresses, and all others. Programs ask for both families at once:
+    /// counted together, each family of a pair of containers would always begin with the same one.
+    turns: [usize; 2],
     serial: u64,
 }
 
@@ -140,7 +142,7 @@ impl Resolver {
             forwards: Slots::new(),
             clients: Slots::new(),
             scratch: Vec::new(),
-            turn: 0,
+            turns: [0; 2],
             serial: 0,
         };
         for (fd, token) in [
@@ -230,11 +232,13 @@ impl Resolver {
         let Ok(question) = Question::parse(&message) else {
             return refuse(&message).map_or(Reply::Never, Reply::Now);
         };
-        self.turn = self.turn.wrapping_add(1);
+        let turn = &mut self.turns[usize::from(question.kind != KIND_AAAA)];
+        *turn = turn.wrapping_add(1);
+        let turn = *turn;
         let networks = &self.config.networks;
         let limited = matches!(asker, Asker::Datagram { .. });
         let directory = self.directory.as_ref();
-        match look_up(&question, networks, directory, (self.turn, limited)) {
+        match look_up(&question, networks, directory, (turn, limited)) {
             Lookup::Known(records) => Reply::Now(question.answer(Code::Ok, &records, TTL, limited)),
             Lookup::Unknown => self
                 .forward(question, message, asker)

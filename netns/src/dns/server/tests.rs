@@ -51,6 +51,10 @@ fn serve(servers: Servers) -> Served {
     let table = Table(BTreeMap::from([
         ("web".to_owned(), web),
         ("db".to_owned(), vec!["10.0.0.99".parse().unwrap()]),
+        (
+            "two".to_owned(),
+            vec![IpAddr::from([10, 0, 1, 2]), IpAddr::from([10, 0, 1, 3])],
+        ),
     ]));
     let config = Config {
         networks: vec![Membership {
@@ -181,6 +185,21 @@ fn code(answer: &[u8]) -> u8 {
 
 fn count(answer: &[u8]) -> u16 {
     u16::from_be_bytes([answer[6], answer[7]])
+}
+
+#[test]
+fn questions_for_both_families_go_round_too() {
+    let mut served = serve(Servers::none());
+    let mut firsts = Vec::new();
+    for id in 0..2 {
+        let answer = served.work(ask_udp(served.udp, question(id, "two", 1)));
+        assert_eq!(count(&answer), 2);
+        // after the head, the question (3+1+1+2+2 bytes) and ten bytes before the address
+        firsts.push(answer[12 + 9 + 12..12 + 9 + 16].to_vec());
+        served.work(ask_udp(served.udp, question(id, "two", 28)));
+    }
+    firsts.sort();
+    assert_eq!(firsts, [[10, 0, 1, 2], [10, 0, 1, 3]]);
 }
 
 #[test]
