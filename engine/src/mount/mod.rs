@@ -227,7 +227,56 @@ pub enum Fault {
 
 impl From<MountError> for crate::Error {
     fn from(error: MountError) -> Self {
-        Self::invalid(error.to_string())
+        let failure = Self::invalid(error.to_string());
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+impl MountError {
+    /// What to type instead, where the text does not say it.
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Mode(_) => {
+                "a mode is a list of ro or rw, z or Z, nocopy, idmap and a propagation such as \
+                 rslave, joined by commas"
+            }
+            Self::Duplicate(_) => "one destination takes one mount: leave the others out",
+            Self::Specification(_) => {
+                "-v takes SOURCE:DESTINATION[:MODE], or DESTINATION alone for a new volume"
+            }
+            Self::TmpfsOption(_) => {
+                "options of memory are size=, mode=, uid=, gid=, noexec and the like"
+            }
+            Self::Union { .. } => {
+                "a union is PATH=rw:PATH=ro:DESTINATION[:OPTIONS], as 'rbox union mount -o' has them"
+            }
+            Self::Config { fault, .. } | Self::Bind { fault, .. } => return fault.hint(),
+            Self::VolumeName(_)
+            | Self::VolumeNameShort(_)
+            | Self::TmpfsPath(_)
+            | Self::Request(_) => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+impl Fault {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Relative(path) => Some(format!(
+                "write the whole path inside the container, such as /{path}"
+            )),
+            Self::Root => Some("choose a directory of the container, such as /data".to_owned()),
+            Self::NoSource(path) => Some(format!(
+                "make it first with 'mkdir -p {path}'; -v makes what is missing, --mount does not"
+            )),
+            Self::Kind => Some("the types are bind, volume and tmpfs".to_owned()),
+            Self::Propagation(_) => Some(format!("it is one of {}", PROPAGATION.join(", "))),
+            _ => None,
+        }
     }
 }
 
@@ -235,3 +284,23 @@ impl From<MountError> for crate::Error {
 pub(crate) const PROPAGATION: [&str; 6] = [
     "private", "rprivate", "slave", "rslave", "shared", "rshared",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_says_what_to_type() {
+        for (raw, hint) in [
+            ("/a:/b:frob", "a mode is a list of"),
+            ("/a:b", "such as /b"),
+            ("/a:/", "such as /data"),
+            ("/a:/b:ro:x", "-v takes SOURCE:DESTINATION"),
+            ("/a=rw:/b=ro:/c:frob", "a union is PATH=rw:"),
+        ] {
+            let error = crate::Error::from(parse_bind(raw).unwrap_err());
+            let said = error.hint_text().unwrap_or_default();
+            assert!(said.contains(hint), "{raw}: {said}");
+        }
+    }
+}

@@ -318,6 +318,10 @@ fn missing(path: &Path) -> Error {
         "invalid mount config for type \"bind\": bind source path does not exist: {}",
         path.display()
     ))
+    .hint(format!(
+        "make it first with 'mkdir -p {}'; -v makes what is missing, --mount does not",
+        path.display()
+    ))
 }
 
 #[cfg(test)]

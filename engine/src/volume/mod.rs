@@ -75,7 +75,10 @@ impl Store {
     /// # Errors
     /// `get nope: no such volume`; an error that names the file when the record is damaged.
     pub fn volume(&self, name: &str) -> Result<Volume> {
-        let missing = || Error::not_found(format!("get {name}: no such volume"));
+        let missing = || {
+            Error::not_found(format!("get {name}: no such volume"))
+                .hint("list all volumes with 'rbox volume ls'")
+        };
         if !is_name(name) {
             return Err(missing());
         }
