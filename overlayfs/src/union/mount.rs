@@ -110,8 +110,13 @@ impl Helper {
 pub fn mount(request: &MountRequest) -> Result<Mounted, UnionError> {
     let target = absolute(&request.target);
     clear_dead(&target);
-    let branches = members(&request.options, &target)?;
-    let flags = flags(&request.options, &branches);
+    let mut options = request.options.clone();
+    for branch in &mut options.branches {
+        // The server's working directory is not the caller's.
+        branch.path = std::path::absolute(&branch.path).unwrap_or_else(|_| branch.path.clone());
+    }
+    let branches = members(&options, &target)?;
+    let flags = flags(&options, &branches);
     let dir = rustix::fs::stat(&target).map_err(|errno| refused(&target, errno))?;
     if rustix::fs::FileType::from_raw_mode(dir.st_mode) != rustix::fs::FileType::Directory {
         return Err(refused(&target, Errno::NOTDIR));
@@ -130,7 +135,7 @@ pub fn mount(request: &MountRequest) -> Result<Mounted, UnionError> {
     match sys::fuse::detach()? {
         Side::Caller(answer) => mounted(&target, &answer),
         Side::Server(ready) => {
-            let serving = members(&request.options, &target)
+            let serving = members(&options, &target)
                 .and_then(|branches| start(request, &target, branches, flags));
             match serving {
                 Ok(serving) => {
