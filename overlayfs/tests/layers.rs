@@ -306,6 +306,53 @@ fn privileged_members_lie_where_links_lead_within_the_tree() {
     stage.writes_again(&layer, &archive);
 }
 
+/// What an archive put somewhere through a link is found again whatever becomes of the link, and of
+/// the file through another name.
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_links_that_are_replaced_lose_nothing() {
+    let stage = Stage::new();
+    let linked = || Tar::new().directory("d").symlink("l", "d");
+    for (archive, path, expected) in [
+        (linked().file("l/f", "1").file("l", "2"), "d/f", "1"),
+        (linked().file("l/f", "1").directory("l"), "d/f", "1"),
+        (linked().file("l/f", "1").file("d/f", "2"), "d/f", "2"),
+        (linked().file("d/f", "1").file("l/f", "2"), "d/f", "2"),
+        (linked().file("l/f", "1").file("d", "2"), "d", "2"),
+        (linked().file("l/f", "1").link("d/g", "l/f"), "d/g", "1"),
+        (linked().file("l/m/f", "1").file("l", "2"), "d/m/f", "1"),
+        (
+            // The link lies in the directory that it leads to, and is replaced through itself.
+            Tar::new()
+                .directory("d")
+                .symlink("d/loop", "/d")
+                .file("d/loop/f", "1")
+                .directory("d/loop/loop")
+                .file("d/loop/f", "2"),
+            "d/loop/f",
+            "2",
+        ),
+    ] {
+        let archive = archive.bytes();
+        let layer = stage.unpack(&archive, &[]);
+        assert_is(&stage.store.tree(layer.id), path, &Is::File(expected));
+        stage.writes_again(&layer, &archive);
+    }
+    let archive = linked().directory("l/deep").file("l/deep/f", "1");
+    let layer = stage.unpack(&archive.file("l", "2").bytes(), &[]);
+    let pictures = picture(&stage.store.tree(layer.id));
+    let time = named("", Kind::File).mtime;
+    assert_eq!(pictures[Path::new("d/deep")].mtime, time);
+
+    let below = stage.unpack(&Tar::new().directory("d").file("d/f", "1").bytes(), &[]);
+    let opaque = linked().file("l/.wh..wh..opq", "").bytes();
+    let layer = stage.unpack(&opaque, std::slice::from_ref(&below));
+    let pictures = picture(&stage.store.tree(layer.id));
+    let mark = ("trusted.overlay.opaque".to_owned(), b"y".to_vec());
+    assert_eq!(pictures[Path::new("d")].xattrs, [mark]);
+    stage.is_clean();
+}
+
 #[test]
 #[ignore = "needs root: run by cargo xtask test"]
 fn privileged_what_a_layer_leaves_out_comes_from_below() {

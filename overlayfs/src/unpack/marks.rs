@@ -55,14 +55,7 @@ impl Tree<'_> {
 
     pub(super) fn opaque(&mut self, directory: &Path) -> sys::Result<()> {
         self.enter_parent(directory)?;
-        self.parent = None;
-        match (directory.file_name(), directory.parent()) {
-            (Some(name), Some(parent)) => {
-                let parent = self.root.enter(parent, Follow::InRoot)?;
-                parent.set_xattr(name, OPAQUE, b"y")
-            }
-            _ => fs::set_xattr_of(&self.root, OPAQUE, b"y", "/"),
-        }
+        fs::set_xattr_of(self.dir(), OPAQUE, b"y", directory.display())
     }
 
     /// Hides a lower name; one that this layer has itself stays, and hides what is below it.

@@ -53,7 +53,7 @@ pub struct Tree<'a> {
     marks: Marks,
     pub(super) lower: &'a dyn Lower,
     /// The parent of the last member: most members share it with the one before.
-    pub(super) parent: Option<(PathBuf, Dir)>,
+    pub(super) parent: Option<Parent>,
     /// Directories whose times and attributes are set when nothing more is put into them.
     pub(super) directories: Vec<Finish>,
     pub(super) result: Unpacked,
@@ -73,6 +73,15 @@ impl std::fmt::Debug for Tree<'_> {
             .field("root", &self.root)
             .finish_non_exhaustive()
     }
+}
+
+/// A directory of the tree that is held open.
+pub(super) struct Parent {
+    /// Where the archive says it is.
+    named: PathBuf,
+    /// Where it is: differs where the archive names it through a symbolic link.
+    real: PathBuf,
+    dir: Dir,
 }
 
 pub(super) struct Finish {
@@ -221,6 +230,7 @@ impl<'a> Tree<'a> {
             return self.hard_link(member, path, name, reader.observer());
         }
         self.check_kinds(member.kind, path, name)?;
+        let path = &self.real(name);
         let hid_lower = self
             .clear(member.kind, path, name, reader.observer())
             .map_err(step)?;
@@ -264,7 +274,16 @@ impl<'a> Tree<'a> {
     }
 
     pub(super) fn dir(&self) -> &Dir {
-        self.parent.as_ref().map_or(&self.root, |(_, dir)| dir)
+        self.parent
+            .as_ref()
+            .map_or(&self.root, |parent| &parent.dir)
+    }
+
+    /// Where a name of the open directory is, whichever links the archive went through: what is
+    /// noted of a file must still be true when a link was replaced, or the file through another.
+    pub(super) fn real(&self, name: &OsStr) -> PathBuf {
+        let parent = self.parent.as_ref();
+        parent.map_or_else(|| name.into(), |parent| parent.real.join(name))
     }
 
     fn node(&self, name: &OsStr, node: Node) -> sys::Result<()> {
@@ -298,9 +317,43 @@ impl<'a> Tree<'a> {
 
     /// Opens the directory that a member lies in; makes what the archive left out of the way.
     pub(super) fn enter_parent(&mut self, path: &Path) -> sys::Result<()> {
-        if self.parent.as_ref().is_some_and(|(open, _)| open == path) {
+        // One that was found through a link is looked up again: the link may be another by now.
+        if let Some(open) = &self.parent
+            && open.named == path
+            && open.real == path
+        {
             return Ok(());
         }
+        self.parent = None;
+        let dir = match self.root.enter(path, Follow::Never) {
+            Ok(dir) => {
+                self.open_parent(path, path.to_owned(), dir);
+                return Ok(());
+            }
+            Err(error) if matches!(error.errno(), errno::ENOENT | errno::ELOOP) => {
+                self.make_parent(path)
+            }
+            Err(error) => Err(error),
+        };
+        let dir = match dir {
+            // A whiteout may stand where a directory is needed.
+            Err(error) if error.errno() == errno::ENOTDIR && self.marks == Marks::Layer => {
+                self.remove_whiteouts_on(path)?;
+                self.root.enter_or_make(path, 0o755, &mut |_, _| Ok(()))?
+            }
+            other => other?,
+        };
+        let real = dir.path_beneath(&self.root)?;
+        self.open_parent(path, real, dir);
+        Ok(())
+    }
+
+    fn open_parent(&mut self, path: &Path, real: PathBuf, dir: Dir) {
+        let named = path.to_owned();
+        self.parent = Some(Parent { named, real, dir });
+    }
+
+    fn make_parent(&mut self, path: &Path) -> sys::Result<Dir> {
         let mut made = Vec::new();
         let dir = self.root.enter_or_make(path, 0o755, &mut |path, dir| {
             made.push((path.to_owned(), dir.duplicate()?));
@@ -309,23 +362,7 @@ impl<'a> Tree<'a> {
         for (path, dir) in made {
             self.left_out(&path, &dir)?;
         }
-        // A whiteout may stand where a directory is needed.
-        let dir = match dir {
-            Err(error) if error.errno() == errno::ENOTDIR && self.marks == Marks::Layer => {
-                self.remove_whiteouts_on(path)?;
-                self.parent = None;
-                return self.enter_parent_again(path);
-            }
-            other => other?,
-        };
-        self.parent = Some((path.to_owned(), dir));
-        Ok(())
-    }
-
-    fn enter_parent_again(&mut self, path: &Path) -> sys::Result<()> {
-        let dir = self.root.enter_or_make(path, 0o755, &mut |_, _| Ok(()))?;
-        self.parent = Some((path.to_owned(), dir));
-        Ok(())
+        dir
     }
 
     /// Takes away what has the name already; tells whether that was a whiteout.

@@ -80,6 +80,25 @@ impl Dir {
         &self.path
     }
 
+    /// Where this directory is beneath another at this moment, with no link on the way.
+    ///
+    /// # Errors
+    /// Those of readlink; `EXDEV` where it is not beneath that one.
+    pub fn path_beneath(&self, top: &Dir) -> Result<PathBuf> {
+        let (own, top) = (self.real_path()?, top.real_path()?);
+        own.strip_prefix(&top).map(Path::to_owned).map_err(|_| {
+            let call = self.says("readlink", "", &format!("not beneath {top:?}"));
+            SysError::new(call, libc::EXDEV)
+        })
+    }
+
+    fn real_path(&self) -> Result<PathBuf> {
+        let alias = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        rfs::readlink(&alias, Vec::new())
+            .map(|path| OsString::from_vec(path.into_bytes()).into())
+            .call(|| self.says("readlink", "", &alias))
+    }
+
     /// A second descriptor of the same directory.
     ///
     /// # Errors

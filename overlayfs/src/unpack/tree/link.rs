@@ -43,7 +43,8 @@ impl Tree<'_> {
                 .find(&target)
                 .map_err(step)?
                 .ok_or_else(no_target)?;
-            self.clear(Kind::File, path, name, contents).map_err(step)?;
+            self.clear(Kind::File, &self.real(name), name, contents)
+                .map_err(step)?;
             return self
                 .copy_lower(&parent, target_name, &stat, name)
                 .map_err(step);
@@ -60,7 +61,7 @@ impl Tree<'_> {
         {
             return Ok(());
         }
-        self.clear(Kind::HardLink, path, name, contents)
+        self.clear(Kind::HardLink, &self.real(name), name, contents)
             .map_err(step)?;
         parent.link(target_name, self.dir(), name).map_err(step)
     }
