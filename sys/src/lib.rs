@@ -11,6 +11,7 @@ pub mod conntrack;
 pub mod detach;
 pub mod epoll;
 pub mod error;
+pub mod fanotify;
 pub mod fs;
 pub mod fuse;
 pub mod ids;

@@ -144,6 +144,7 @@ fn privileged_union_places_by_policy() {
         .rbox(&["remount", "-o", "create=mfsrr:1G:0", "m"])
         .run()
         .success();
+    assert_eq!(roomy.status()["create"], "mfsrr:1073741824:0");
     roomy.sh("for n in 3 4 5 6; do echo > m/$n; done");
     assert_eq!(
         roomy.sh("ls a | wc -l; ls b | wc -l"),

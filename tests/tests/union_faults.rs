@@ -10,12 +10,6 @@ use rustix::io::Errno;
 mod unions;
 use unions::Union;
 
-/// What the union says of itself.
-fn status(union: &Union) -> serde_json::Value {
-    let value = union.rbox(&["ls", "--json", "m"]).run().success().json();
-    value["status"].clone()
-}
-
 #[test]
 #[ignore = "needs root: run by cargo xtask test"]
 fn privileged_union_changes_while_mounted() {
@@ -78,6 +72,7 @@ fn privileged_union_changes_while_mounted() {
         .run()
         .success();
     union.sh("touch m/x");
+    assert_eq!(union.status()["create"], "rr");
 }
 
 #[test]
@@ -113,7 +108,7 @@ fn privileged_union_falls_over_to_a_branch_with_room() {
 #[ignore = "needs root: run by cargo xtask test"]
 fn privileged_union_dies_without_harm() {
     let union = Union::new("echo b > b/f", "dirs=a=rw:b=ro");
-    let server = status(&union)["server"].as_u64().unwrap();
+    let server = union.status()["server"].as_u64().unwrap();
     union.sh(&format!("kill -9 {server}"));
     eventually("the mount says that its server is gone", || {
         union.enter(|at| {
@@ -123,7 +118,7 @@ fn privileged_union_dies_without_harm() {
     });
     union.mount("dirs=a=rw:b=ro");
     assert_eq!(union.sh("cat m/f; grep -c rbox-union /proc/mounts"), "b\n1");
-    let server = status(&union)["server"].as_u64().unwrap();
+    let server = union.status()["server"].as_u64().unwrap();
     union.sh(&format!("kill -TERM {server}"));
     eventually("asked to end, the server unmounts", || {
         union.sh("grep -c rbox-union /proc/mounts || :") == "0"
@@ -149,7 +144,7 @@ fn privileged_union_lists_and_walks_many_files_with_few_descriptors() {
         "100000\n100000"
     );
     union.sh("find m -ls > all");
-    let status = status(&union);
+    let status = union.status();
     let server = status["server"].as_u64().unwrap();
     let descriptors: u64 = union
         .sh(&format!("ls /proc/{server}/fd | wc -l"))

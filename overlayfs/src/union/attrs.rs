@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, OFlags, Statx, Timespec, Timestamps, Uid, XattrFlags, chmodat,
-    chownat, fstatvfs, ftruncate, openat, readlinkat, utimensat,
+    AtFlags, CWD, Gid, Mode, OFlags, StatVfs, Statx, Timespec, Timestamps, Uid, XattrFlags,
+    chmodat, chownat, fstatvfs, ftruncate, openat, readlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -15,6 +15,7 @@ use crate::union::branch::Members;
 use crate::union::handle::Handle;
 use crate::union::marks::XATTR_PREFIX;
 use crate::union::node::{Node, Real};
+use crate::union::options::Uncounted;
 use crate::union::tree::{Reach, Union, fd_path, stat_fd};
 use crate::union::wire::{Put, set};
 
@@ -250,23 +251,7 @@ impl Union {
     pub(crate) fn statfs(&self, members: &Members, out: &mut Vec<u8>) -> Res<()> {
         let mut total = fstatvfs(&members.branch(0).root)?;
         if members.settings.sum {
-            let mut counted = vec![members.branch(0).device];
-            for branch in &members.branches[1..] {
-                if counted.contains(&branch.device) {
-                    continue;
-                }
-                counted.push(branch.device);
-                let Ok(vfs) = fstatvfs(&branch.root) else {
-                    continue;
-                };
-                let unit = total.f_frsize.max(1);
-                let scale = |count: u64| count.saturating_mul(vfs.f_frsize) / unit;
-                total.f_blocks += scale(vfs.f_blocks);
-                total.f_bfree += scale(vfs.f_bfree);
-                total.f_bavail += scale(vfs.f_bavail);
-                total.f_files += vfs.f_files;
-                total.f_ffree += vfs.f_ffree;
-            }
+            total = sum(members, total);
         }
         for number in [
             total.f_blocks,
@@ -284,4 +269,47 @@ impl Union {
         out.zeros(4 + 24);
         Ok(())
     }
+}
+
+/// All branches that count, each file system once, in the smallest of their units.
+fn sum(members: &Members, first: StatVfs) -> StatVfs {
+    let uncounted = members.settings.uncounted;
+    let mut counted: Vec<u64> = Vec::new();
+    let mut all = Vec::new();
+    for branch in &members.branches {
+        let counts = match uncounted {
+            Uncounted::None => true,
+            Uncounted::ReadOnly => branch.is_writable(),
+            Uncounted::NoCreate => branch.is_creatable(),
+        };
+        if !counts || counted.contains(&branch.device) {
+            continue;
+        }
+        counted.push(branch.device);
+        all.extend(fstatvfs(&branch.root).ok());
+    }
+    let unit = all.iter().map(|vfs| vfs.f_frsize.max(1)).min();
+    let unit = unit.unwrap_or(first.f_frsize.max(1));
+    let (f_blocks, f_bfree, f_bavail, f_files, f_ffree) = (0, 0, 0, 0, 0);
+    let zero = StatVfs {
+        f_bsize: unit,
+        f_frsize: unit,
+        f_blocks,
+        f_bfree,
+        f_bavail,
+        f_files,
+        f_ffree,
+        ..first
+    };
+    all.iter().fold(zero, |total, vfs| {
+        let scale = |count: u64| count.saturating_mul(vfs.f_frsize.max(1)) / unit;
+        StatVfs {
+            f_blocks: total.f_blocks + scale(vfs.f_blocks),
+            f_bfree: total.f_bfree + scale(vfs.f_bfree),
+            f_bavail: total.f_bavail + scale(vfs.f_bavail),
+            f_files: total.f_files + vfs.f_files,
+            f_ffree: total.f_ffree + vfs.f_ffree,
+            ..total
+        }
+    })
 }

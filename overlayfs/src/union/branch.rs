@@ -34,6 +34,7 @@ pub(crate) struct Branch {
 /// How full a file system is.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Space {
+    pub(crate) size: u64,
     pub(crate) free: u64,
     pub(crate) used: u64,
 }
@@ -44,6 +45,8 @@ pub(crate) struct Members {
     pub(crate) epoch: u32,
     pub(crate) branches: Vec<Arc<Branch>>,
     pub(crate) settings: Settings,
+    /// A branch changes without this kernel's knowing: watching would miss it.
+    pub(crate) unwatched: bool,
 }
 
 /// A device number of statx as one number.
@@ -138,6 +141,7 @@ impl Branch {
             return space;
         }
         let space = fstatvfs(&self.root).map_or(Space::default(), |vfs| Space {
+            size: vfs.f_blocks.saturating_mul(vfs.f_frsize),
             free: vfs.f_bavail.saturating_mul(vfs.f_frsize),
             used: vfs
                 .f_blocks
@@ -177,6 +181,32 @@ fn default_permission(path: &Path, first_writable: bool) -> Result<Permission, S
 }
 
 impl Members {
+    /// Refuses settings that the branches do not allow.
+    pub(crate) fn check(&self) -> Result<(), UnionError> {
+        let writable = self.branches.iter().find(|branch| branch.is_writable());
+        match writable {
+            Some(branch) if self.settings.show_marks => Err(UnionError::Refused(
+                format!(
+                    "option \"shwh\": marks are shown where no branch is writable, and {} is",
+                    branch.path.display()
+                ),
+                libc::EINVAL,
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn new(epoch: u32, branches: Vec<Arc<Branch>>, settings: Settings) -> Self {
+        let mut members = Self {
+            epoch,
+            branches,
+            settings,
+            unwatched: false,
+        };
+        members.unwatched = members.unwatchable().is_some();
+        members
+    }
+
     /// What the policies need to know; space is only measured when `with_space`.
     pub(crate) fn views(&self, has_parent: &[u16], with_space: bool) -> Vec<View> {
         let seconds = self.settings.free_seconds();
@@ -189,12 +219,14 @@ impl Members {
                 } else {
                     Space::default()
                 };
+                let own = branch.permission.reserve.of(space.size);
                 View {
                     creatable: branch.is_creatable(),
                     has_parent: has_parent.iter().any(|&place| usize::from(place) == at),
+                    size: space.size,
                     free: space.free,
                     used: space.used,
-                    reserve: branch.permission.reserve.max(self.settings.reserve),
+                    reserve: own.max(self.settings.reserve.of(space.size)),
                 }
             })
             .collect()

@@ -3,28 +3,77 @@
 //! ```text
 //! getxattr(MOUNT, trusted.rbox.union.status)    branches, settings and counters as JSON
 //! getxattr(PATH,  trusted.rbox.union.where)     the branches that have it, a path per line
-//! setxattr(MOUNT, trusted.rbox.union.change)    options as after -o remount
+//! getxattr(MOUNT, trusted.rbox.union.say.N.TEXT)  a part of options as after -o remount
+//! getxattr(MOUNT, trusted.rbox.union.do.N.)     carries out what was said under the number N
 //! getxattr(MOUNT, trusted.rbox.union.error)     why the last change was refused
 //! ```
+//!
+//! A change is asked for, not set: a read-only mount lets no attribute be set, and while one is set
+//! the kernel holds the lock that it needs to forget names of the root.
 
 use std::ffi::CStr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::union::branch::{Branch, Members, check_overlap, lock};
 use crate::union::node::{Node, ROOT};
-use crate::union::options::{BranchArg, Change, Options, Permission};
+use crate::union::options::{BranchArg, Change, DirectChanges, Options, Permission};
 use crate::union::tree::Union;
 use crate::union::{Res, UnionError};
 
 pub(crate) const STATUS: &CStr = c"trusted.rbox.union.status";
 pub(crate) const WHERE: &CStr = c"trusted.rbox.union.where";
-pub(crate) const CHANGE: &CStr = c"trusted.rbox.union.change";
+pub(crate) const SAY: &CStr = c"trusted.rbox.union.say";
+pub(crate) const DO: &CStr = c"trusted.rbox.union.do";
 pub(crate) const ERROR: &CStr = c"trusted.rbox.union.error";
+
+/// Parts of changes that were said but not yet carried out, by the number of who said them.
+#[derive(Debug, Default)]
+pub(crate) struct Said(Mutex<Vec<(Vec<u8>, Vec<u8>)>>);
+
+/// More than so many bytes are no list of options.
+const MAX_SAID: usize = 1 << 20;
+
+impl Said {
+    fn add(&self, number: &[u8], text: &[u8]) -> Res<()> {
+        let mut said = lock(&self.0);
+        let at = match said.iter().position(|(other, _)| other == number) {
+            Some(at) => at,
+            None => {
+                if said.len() >= 8 {
+                    said.remove(0); // left behind by somebody who was killed
+                }
+                said.push((number.to_vec(), Vec::new()));
+                said.len() - 1
+            }
+        };
+        if said[at].1.len() + text.len() > MAX_SAID {
+            return Err(Errno::TOOBIG);
+        }
+        said[at].1.extend_from_slice(text);
+        Ok(())
+    }
+
+    fn take(&self, number: &[u8]) -> Option<Vec<u8>> {
+        let mut said = lock(&self.0);
+        let at = said.iter().position(|(other, _)| other == number)?;
+        Some(said.remove(at).1)
+    }
+}
+
+/// The number and the text behind a word.
+fn spoken<'a>(name: &'a CStr, word: &CStr) -> Option<(&'a [u8], &'a [u8])> {
+    let rest = name
+        .to_bytes()
+        .strip_prefix(word.to_bytes())?
+        .strip_prefix(b".")?;
+    let end = rest.iter().position(|&byte| byte == b'.')?;
+    Some((&rest[..end], &rest[end + 1..]))
+}
 
 /// A mounted union as it is now.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,6 +86,12 @@ pub struct Status {
     pub copy_up: String,
     /// How direct changes are seen.
     pub direct_changes: String,
+    /// With `notify`: how many directories are watched.
+    #[serde(default)]
+    pub watched: usize,
+    /// With `notify`: why nothing is watched, so that every look-up is verified.
+    #[serde(default)]
+    pub unwatched: String,
     /// Nodes that the kernel knows.
     pub nodes: usize,
     /// Files and directories that are open.
@@ -92,12 +147,33 @@ impl Union {
             let status = self.status(members);
             return Some(serde_json::to_vec(&status).map_err(|_| Errno::IO));
         }
+        if let Some((number, text)) = spoken(name, SAY) {
+            return Some(self.said.add(number, text).map(|()| Vec::new()));
+        }
+        if let Some((number, _)) = spoken(name, DO) {
+            return Some(self.carry_out_said(number).map(|()| Vec::new()));
+        }
         (name == ERROR).then(|| Ok(lock(&self.last_error).clone().into_bytes()))
+    }
+
+    fn carry_out_said(&self, number: &[u8]) -> Res<()> {
+        // Nobody waits here: a change needs what other requests hold until they are served.
+        let Ok(_changing) = self.changing.try_lock() else {
+            return Err(Errno::AGAIN);
+        };
+        let text = self.said.take(number).ok_or(Errno::INVAL)?;
+        self.change(&text)
     }
 
     fn status(&self, members: &Members) -> Status {
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let watches = match members.settings.direct_changes {
+            DirectChanges::Notify => self.watches(members),
+            DirectChanges::Reval | DirectChanges::None => Ok(0),
+        };
         Status {
+            watched: *watches.as_ref().unwrap_or(&0),
+            unwatched: watches.err().unwrap_or_default(),
             branches: members
                 .branches
                 .iter()
@@ -108,9 +184,9 @@ impl Union {
                     open: branch.opens.load(Ordering::Relaxed),
                 })
                 .collect(),
-            create: format!("{:?}", members.settings.create),
-            copy_up: format!("{:?}", members.settings.copy_up),
-            direct_changes: format!("{:?}", members.settings.direct_changes),
+            create: members.settings.create.to_string(),
+            copy_up: members.settings.copy_up.to_string(),
+            direct_changes: members.settings.direct_changes.to_string(),
             nodes: self.table.len(),
             open: self.handles.len(),
             requests: count(&self.counters.requests),
@@ -123,8 +199,7 @@ impl Union {
     }
 
     /// Carries out options given as text; what is wrong can be asked for afterwards.
-    pub(crate) fn change(&self, text: &[u8]) -> Res<()> {
-        let _changing = lock(&self.changing);
+    fn change(&self, text: &[u8]) -> Res<()> {
         let done = std::str::from_utf8(text)
             .map_err(|_| UnionError::Refused("the options are no text".into(), libc::EINVAL))
             .and_then(|text| Ok(Options::parse(text)?))
@@ -145,8 +220,9 @@ impl Union {
     fn apply(&self, options: &Options) -> Result<(), UnionError> {
         let old = self.members();
         let mut branches = old.branches.clone();
+        let writable = options.read_only != Some(true);
         for change in &options.changes {
-            apply_one(&mut branches, change)?;
+            apply_one(&mut branches, change, writable)?;
         }
         if branches.is_empty() {
             return Err(UnionError::Refused(
@@ -155,17 +231,47 @@ impl Union {
             ));
         }
         check_overlap(&branches, &self.target)?;
+        self.check_open_dirs(&old, &branches)?;
         let mut settings = old.settings.clone();
         settings.update(options);
-        let epoch = old.epoch + 1;
-        self.set_members(Members {
-            epoch,
-            branches,
-            settings,
-        });
+        let new = Members::new(old.epoch + 1, branches, settings);
+        new.check()?;
+        let kept_something = old.keep_something();
+        self.start_watching(&new);
+        self.set_members(new);
         self.dirs.clear();
-        crate::union::server::forget_names(&self.device);
+        self.end_watches();
+        if kept_something {
+            await_others(&old);
+            self.forget_all();
+        }
         Ok(())
+    }
+
+    /// A directory that is open keeps its branch, unless another branch has it too.
+    fn check_open_dirs(&self, old: &Members, new: &[Arc<Branch>]) -> Result<(), UnionError> {
+        let stays = |at: &u16| new.iter().any(|it| it.path == old.branch(*at).path);
+        for dir in self.handles.dirs() {
+            let Ok(places) = self.places(old, &dir) else {
+                continue; // removed meanwhile
+            };
+            if !places.at.iter().any(stays)
+                && let Some(&at) = places.at.first()
+            {
+                return Err(busy(&old.branch(at).path, "directories of it are open"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits until the requests that began with the old branches are served, so that none of their
+/// answers is kept; a copy that takes long answers with no name.
+fn await_others(old: &Arc<Members>) {
+    let start = std::time::Instant::now();
+    // ours, and that of the request that asks for the change
+    while Arc::strong_count(old) > 2 && start.elapsed() < std::time::Duration::from_secs(1) {
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }
 
@@ -186,7 +292,12 @@ fn position(branches: &[Arc<Branch>], path: &Path) -> Result<usize, UnionError> 
         })
 }
 
-fn apply_one(branches: &mut Vec<Arc<Branch>>, change: &Change) -> Result<(), UnionError> {
+/// `writable` says whether a branch at the top is `rw` by default.
+fn apply_one(
+    branches: &mut Vec<Arc<Branch>>,
+    change: &Change,
+    writable: bool,
+) -> Result<(), UnionError> {
     match change {
         Change::Insert(index, arg) => {
             let at = if *index == usize::MAX {
@@ -198,7 +309,7 @@ fn apply_one(branches: &mut Vec<Arc<Branch>>, change: &Change) -> Result<(), Uni
                 let text = format!("index {at} is beyond the last branch");
                 return Err(UnionError::Refused(text, libc::EINVAL));
             }
-            branches.insert(at, Arc::new(Branch::open(arg, at == 0)?));
+            branches.insert(at, Arc::new(Branch::open(arg, at == 0 && writable)?));
         }
         Change::Delete(path) => {
             let at = position(branches, path)?;
@@ -214,7 +325,7 @@ fn apply_one(branches: &mut Vec<Arc<Branch>>, change: &Change) -> Result<(), Uni
         Change::Replace(list) => {
             let old = std::mem::take(branches);
             for (at, arg) in list.iter().enumerate() {
-                branches.push(replaced(&old, arg, at == 0)?);
+                branches.push(replaced(&old, arg, at == 0 && writable)?);
             }
             for gone in old
                 .iter()

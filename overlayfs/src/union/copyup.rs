@@ -17,6 +17,7 @@ use crate::union::Res;
 use crate::union::branch::{Branch, COPIES, Members, lock};
 use crate::union::marks::{XATTR_PREFIX, work_name};
 use crate::union::node::{Node, Places, Real};
+use crate::union::permission::XattrClasses;
 use crate::union::policy;
 use crate::union::tree::{ORIGIN, Reach, Union, fd_path, kind_of, stat_at, stat_fd};
 
@@ -264,10 +265,7 @@ fn copy_metadata(branch: &Branch, source: &OwnedFd, stat: &Statx, copy: impl AsF
     let path = fd_path(copy);
     let owner = (Uid::from_raw(stat.stx_uid), Gid::from_raw(stat.stx_gid));
     chownat(copy, c"", Some(owner.0), Some(owner.1), AtFlags::EMPTY_PATH)?;
-    match copy_xattrs(source, &path) {
-        Err(_) if branch.permission.ignore_xattr_errors => {}
-        other => other?,
-    }
+    copy_xattrs(source, &path, branch.permission.ignored_xattrs)?;
     if kind_of(stat) != libc::S_IFLNK {
         let mode = Mode::from_raw_mode(u32::from(stat.stx_mode) & 0o7777);
         chmodat(CWD, &path, mode, AtFlags::empty())?;
@@ -275,7 +273,7 @@ fn copy_metadata(branch: &Branch, source: &OwnedFd, stat: &Statx, copy: impl AsF
     utimensat(copy, c"", &times_of(stat), AtFlags::EMPTY_PATH)
 }
 
-fn copy_xattrs(source: &OwnedFd, copy: &str) -> Res<()> {
+fn copy_xattrs(source: &OwnedFd, copy: &str, ignored: XattrClasses) -> Res<()> {
     let from = fd_path(source);
     let mut names = vec![0; 64 << 10];
     let length = match listxattr(&from, &mut names[..]) {
@@ -291,11 +289,14 @@ fn copy_xattrs(source: &OwnedFd, copy: &str) -> Res<()> {
             continue;
         }
         value.resize(64 << 10, 0);
-        let length = match rustix::fs::getxattr(&from, name, &mut value[..]) {
+        let copied = match rustix::fs::getxattr(&from, name, &mut value[..]) {
             Err(Errno::NODATA) => continue,
-            other => other?,
+            Ok(length) => setxattr(copy, name, &value[..length], XattrFlags::empty()),
+            Err(errno) => Err(errno),
         };
-        setxattr(copy, name, &value[..length], XattrFlags::empty())?;
+        if !ignored.has(name) {
+            copied?;
+        }
     }
     Ok(())
 }

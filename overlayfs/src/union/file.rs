@@ -303,30 +303,6 @@ impl Union {
         drop(last);
     }
 
-    /// Makes a file without a name in the directory that the policy picks.
-    pub(crate) fn unnamed(
-        &self,
-        members: &Members,
-        caller: &crate::union::make::Caller<'_>,
-        dir: &Arc<Node>,
-        mode: u32,
-    ) -> Res<(u16, OwnedFd)> {
-        let places = self.places(members, dir)?;
-        let at = *places
-            .at
-            .iter()
-            .find(|&&at| members.branch(at).is_creatable())
-            .ok_or(Errno::OPNOTSUPP)?;
-        let fd = self.dir_fd(members, dir, at)?;
-        caller.identity.set_umask(caller.umask);
-        let acting = caller.identity.act_as(caller.uid, caller.gid);
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = openat(&fd, c".", flags, Mode::from_raw_mode(mode & 0o7777));
-        drop(acting);
-        caller.identity.set_umask(0);
-        Ok((at, file?))
-    }
-
     /// The descriptor that carries out changes asked for by handle.
     pub(crate) fn handle_file(&self, number: u64) -> Res<Arc<OwnedFd>> {
         Ok(self.handles.file(number).ok_or(Errno::BADF)?.file())

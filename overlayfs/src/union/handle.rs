@@ -131,6 +131,16 @@ impl Handles {
         }
     }
 
+    /// The directories that are open.
+    pub(crate) fn dirs(&self) -> Vec<Arc<Node>> {
+        let open = lock(&self.open);
+        let dirs = open.values().filter_map(|open| match open {
+            Open::Dir(handle) => Some(Arc::clone(&handle.node)),
+            Open::File(_) => None,
+        });
+        dirs.collect()
+    }
+
     /// Ends a handle and returns it if it was a file's.
     pub(crate) fn remove(&self, number: u64) -> Option<Arc<Handle>> {
         match lock(&self.open).remove(&number) {

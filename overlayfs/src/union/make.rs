@@ -18,7 +18,7 @@ use crate::union::copyup::Made;
 use crate::union::marks::{clear_whiteout, is_reserved, make_opaque, purge, work_name};
 use crate::union::node::Node;
 use crate::union::policy;
-use crate::union::tree::{Look, Reach, Union, fd_path};
+use crate::union::tree::{Reach, Union, fd_path};
 
 /// Who asks, and the branches as they were when the request came.
 #[derive(Debug)]
@@ -45,12 +45,12 @@ fn is_branch_fault(errno: Errno) -> bool {
 }
 
 impl Union {
-    /// The branches to try for a new entry of `dir`, best first.
+    /// The branches to try for a new entry of `dir`, best first; it is seen down to `bound`.
     fn candidates(
         &self,
         members: &Members,
         dir: &Arc<Node>,
-        look: &Look,
+        bound: u16,
         is_dir: bool,
     ) -> Res<Vec<u16>> {
         let places = self.places(members, dir)?;
@@ -59,8 +59,10 @@ impl Union {
             &places.at,
             !single && members.settings.create.needs_space(members),
         );
-        let bound = usize::from(look.bound.min(places.bound));
-        let turn = if is_dir {
+        let bound = usize::from(bound.min(places.bound));
+        let turn = if members.settings.create.needs_chance() {
+            chance()
+        } else if is_dir {
             self.turn.load(Ordering::Relaxed)
         } else {
             self.turn.fetch_add(1, Ordering::Relaxed)
@@ -101,7 +103,7 @@ impl Union {
         }
         let is_dir = matches!(new, New::Dir(_));
         let mut fault = Errno::ROFS;
-        for at in self.candidates(members, dir, &look, is_dir)? {
+        for at in self.candidates(members, dir, look.bound, is_dir)? {
             let mut made = Made::default();
             let opaque = is_dir
                 && (members.settings.always_opaque
@@ -125,6 +127,40 @@ impl Union {
                     if fault == Errno::ROFS {
                         fault = errno;
                     }
+                }
+            }
+        }
+        Err(fault)
+    }
+
+    /// Makes a file without a name; a name that it gets later is in the same branch.
+    pub(crate) fn unnamed(
+        &self,
+        members: &Members,
+        caller: &Caller<'_>,
+        dir: &Arc<Node>,
+        mode: u32,
+    ) -> Res<(u16, OwnedFd)> {
+        let mut fault = Errno::ROFS;
+        for at in self.candidates(members, dir, members.last(), false)? {
+            let mut made = Made::default();
+            let done = self.ensure_dir(members, dir, at, &mut made).and_then(|fd| {
+                caller.identity.set_umask(caller.umask);
+                let acting = caller.identity.act_as(caller.uid, caller.gid);
+                let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+                let file = openat(&fd, c".", flags, Mode::from_raw_mode(mode & 0o7777));
+                drop(acting);
+                caller.identity.set_umask(0);
+                file
+            });
+            match done {
+                Ok(file) => return Ok((at, file)),
+                Err(errno) => {
+                    self.unmake(made);
+                    if !is_branch_fault(errno) {
+                        return Err(errno);
+                    }
+                    fault = errno;
                 }
             }
         }
@@ -207,6 +243,13 @@ impl Union {
             }
         }
     }
+}
+
+/// A number by chance; the policies that want one are content with any.
+fn chance() -> u64 {
+    let mut bytes = [0; 8];
+    let _ = sys::random::fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
 }
 
 fn make_in(

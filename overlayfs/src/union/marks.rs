@@ -17,7 +17,7 @@ use crate::union::Res;
 use crate::union::branch::Branch;
 
 pub(crate) const PREFIX: &[u8] = b".wh.";
-const OPAQUE: &CStr = c".wh..wh.opq";
+pub(crate) const OPAQUE: &CStr = c".wh..wh.opq";
 const BASE: &CStr = c".wh..wh.aufs";
 /// Extended attributes of the union itself; never shown.
 pub(crate) const XATTR_PREFIX: &[u8] = b"trusted.rbox.";

@@ -16,6 +16,8 @@ mod data;
 mod dircache;
 mod file;
 mod handle;
+mod ioctl;
+mod kept;
 mod make;
 mod marks;
 mod mount;
@@ -29,6 +31,7 @@ mod rename;
 mod request;
 mod server;
 mod tree;
+mod watch;
 mod wire;
 
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use rustix::mount::MountFlags;
 use sys::fuse::{Device, SUBTYPE, Side};
 
 use crate::union::branch::{Branch, Members, check_overlap};
-use crate::union::control::{CHANGE, ERROR, STATUS, Status, WHERE};
+use crate::union::control::{DO, ERROR, SAY, STATUS, Status, WHERE};
 use crate::union::options::Options;
 use crate::union::tree::Union;
 use crate::union::{UnionError, server};
@@ -216,11 +216,9 @@ fn members(options: &Options, target: &Path) -> Result<Members, UnionError> {
     if options.create_named && !branches.iter().any(|branch| branch.is_creatable()) {
         return Err(einval("create= was given, but no branch is writable"));
     }
-    Ok(Members {
-        epoch: 1,
-        branches,
-        settings: options.settings.clone(),
-    })
+    let members = Members::new(1, branches, options.settings.clone());
+    members.check()?;
+    Ok(members)
 }
 
 fn flags(options: &Options, members: &Members) -> MountFlags {
@@ -277,6 +275,7 @@ struct Serving {
 /// Starts a thread per core, each with a queue of its own; four at least, so that a long copy
 /// holds nobody up.
 fn spawn(union: &Arc<Union>) -> Result<Serving, UnionError> {
+    union.may_watch();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = cores.clamp(4, 32);
     let alive = Arc::new(AtomicUsize::new(count));
@@ -357,6 +356,27 @@ fn is_ours(target: &Path) -> bool {
     mounts().iter().any(|mount| mount == target)
 }
 
+/// Has a change carried out: told in parts, since names of extended attributes are short.
+fn tell(target: &Path, text: &str) -> Result<(), Errno> {
+    let id = std::process::id();
+    let send = |word: &CStr, part: &[u8]| {
+        let mut name = word.to_bytes().to_vec();
+        name.extend_from_slice(format!(".{id}.").as_bytes());
+        name.extend_from_slice(part);
+        rustix::fs::lgetxattr(target, name, &mut [0_u8; 0][..]).map(drop)
+    };
+    for part in text.as_bytes().chunks(200) {
+        send(SAY, part)?;
+    }
+    loop {
+        match send(DO, b"") {
+            // Somebody else's change is being carried out.
+            Err(Errno::AGAIN) => std::thread::sleep(std::time::Duration::from_millis(5)),
+            other => return other,
+        }
+    }
+}
+
 fn ask(path: &Path, name: &CStr) -> Result<Vec<u8>, UnionError> {
     let mut value = vec![0; 64 << 10];
     match rustix::fs::lgetxattr(path, name, &mut value[..]) {
@@ -396,18 +416,14 @@ pub fn change(target: &Path, options: &str) -> Result<(), UnionError> {
         return Err(UnionError::NotUnion(target));
     }
     if parsed.read_only == Some(false) {
-        set_read_only(&target, false)?; // else the kernel lets no change through
+        set_read_only(&target, false)?;
     }
-    let text = with_absolute_paths(options);
-    let set = |text: &str| {
-        rustix::fs::setxattr(
-            &target,
-            CHANGE,
-            text.as_bytes(),
-            rustix::fs::XattrFlags::empty(),
-        )
-    };
-    if let Err(errno) = set(&text) {
+    let now = rustix::fs::statvfs(&target).map_err(|errno| refused(&target, errno))?;
+    let read_only = now.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
+    // Which permission an added branch gets hangs on it, and the server cannot know.
+    let word = if read_only { "ro," } else { "rw," };
+    let text = format!("{word}{}", with_absolute_paths(options));
+    if let Err(errno) = tell(&target, &text) {
         let reason = ask(&target, ERROR).unwrap_or_default();
         let reason = String::from_utf8_lossy(&reason).into_owned();
         let reason = if reason.is_empty() {

@@ -13,6 +13,7 @@ use rustix::fs::Statx;
 
 use crate::union::branch::{device_of, lock};
 use crate::union::handle::Opened;
+use crate::union::watch::Watched;
 
 pub(crate) const ROOT: u64 = 1;
 
@@ -66,6 +67,7 @@ pub(crate) struct State {
     pub(crate) gone: bool,
     pub(crate) pin: Option<Arc<OwnedFd>>,
     pub(crate) opened: Option<Box<Opened>>,
+    pub(crate) watched: Option<Box<Watched>>,
 }
 
 /// What a look-up says of an object that is to have a node.
@@ -82,6 +84,10 @@ pub(crate) struct Seen {
 impl Node {
     pub(crate) fn is_dir(&self) -> bool {
         self.kind == libc::S_IFDIR
+    }
+
+    pub(crate) fn parent(&self) -> Option<Arc<Node>> {
+        self.state().parent.clone()
     }
 
     pub(crate) fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -195,23 +201,29 @@ impl Table {
         node
     }
 
-    /// Takes look-ups back; the last one ends the node.
-    pub(crate) fn forget(&self, id: u64, count: u64) {
+    /// All nodes but the root.
+    pub(crate) fn all(&self) -> Vec<Arc<Node>> {
+        let inner = lock(&self.inner);
+        let nodes = inner.by_id.values().filter(|node| node.id != ROOT);
+        nodes.cloned().collect()
+    }
+
+    /// Takes look-ups back; the last one ends the node, which is returned then.
+    pub(crate) fn forget(&self, id: u64, count: u64) -> Option<Arc<Node>> {
         if id == ROOT {
-            return;
+            return None;
         }
         let mut inner = lock(&self.inner);
-        let Some(node) = inner.by_id.get(&id).cloned() else {
-            return;
-        };
+        let node = inner.by_id.get(&id).cloned()?;
         let mut state = node.state();
         state.lookups = state.lookups.saturating_sub(count);
         if state.lookups > 0 {
-            return;
+            return None;
         }
         drop(state);
         inner.by_id.remove(&id);
         inner.unlist(&node);
+        Some(node)
     }
 
     /// The object's last name is gone: its number may soon mean another.
@@ -249,6 +261,7 @@ impl Inner {
                 gone: false,
                 pin: None,
                 opened: None,
+                watched: None,
             }),
         });
         self.by_id.insert(id, Arc::clone(&node));

@@ -4,9 +4,8 @@
 
 use std::path::PathBuf;
 
-use crate::union::permission::bytes;
-pub use crate::union::permission::{Access, Permission};
-use crate::union::policy::{CopyUp, Create};
+pub use crate::union::permission::{Access, Amount, Permission};
+use crate::union::policy::{CopyUp, Create, Measure};
 
 /// Why an option was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +43,27 @@ pub enum DirectChanges {
     None,
 }
 
+impl std::fmt::Display for DirectChanges {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Reval => "reval",
+            Self::Notify => "notify",
+            Self::None => "none",
+        })
+    }
+}
+
+/// Which branches do not count for free space (`statfs_ignore=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uncounted {
+    /// All count.
+    None,
+    /// Those that are not written do not.
+    ReadOnly,
+    /// Those that take nothing new do not.
+    NoCreate,
+}
+
 /// Which files the kernel reads and writes by itself (`passthrough=`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Passthrough {
@@ -70,8 +90,12 @@ pub struct Settings {
     pub always_opaque: bool,
     /// Which files are passed through.
     pub passthrough: Passthrough,
-    /// Bytes to leave free in every branch.
-    pub reserve: u64,
+    /// What to leave free in every branch.
+    pub reserve: Amount,
+    /// Branches that `statfs` leaves out when it adds up.
+    pub uncounted: Uncounted,
+    /// Marks are listed, in unions that nobody writes.
+    pub show_marks: bool,
     /// Nothing is synchronised: for unions that are thrown away.
     pub volatile: bool,
 }
@@ -122,7 +146,9 @@ impl Default for Options {
                 sum: false,
                 always_opaque: false,
                 passthrough: Passthrough::Safe,
-                reserve: 0,
+                reserve: Amount::ZERO,
+                uncounted: Uncounted::None,
+                show_marks: false,
                 volatile: false,
             },
             named: Vec::new(),
@@ -285,6 +311,16 @@ impl Options {
                 }
             }
             ("minfreespace", Some(_)) => settings.reserve = size(word, text)?,
+            ("statfs_ignore", Some(_)) => {
+                settings.uncounted = match text {
+                    "none" => Uncounted::None,
+                    "ro" => Uncounted::ReadOnly,
+                    "nc" => Uncounted::NoCreate,
+                    _ => return Err(bad(word, "none, ro or nc must follow")),
+                }
+            }
+            ("shwh", None) => settings.show_marks = true,
+            ("noshwh", None) => settings.show_marks = false,
             ("volatile", None) => settings.volatile = true,
             ("novolatile", None) => settings.volatile = false,
             _ => return Err(OptionError::Unknown(word.to_owned())),
@@ -444,8 +480,8 @@ pub(crate) fn absolute(text: &str, here: &str) -> String {
         .join(",")
 }
 
-fn size(word: &str, text: &str) -> Result<u64, OptionError> {
-    bytes(text).ok_or_else(|| bad(word, format!("{text:?} is no size")))
+fn size(word: &str, text: &str) -> Result<Amount, OptionError> {
+    Amount::parse(text).ok_or_else(|| bad(word, format!("{text:?} is no size")))
 }
 
 fn seconds(word: &str, text: Option<&str>) -> Result<u64, OptionError> {
@@ -476,13 +512,17 @@ fn create(word: &str, text: &str) -> Result<Create, OptionError> {
         "pmfs" => (Create::ParentMostFreeSpace(sec(0)?), 1),
         "pmfsrr" => (Create::ParentMostFreeSpaceOrRoundRobin(low()?, sec(1)?), 2),
         "tdmfs" => (Create::TopDownMostFreeSpace(low()?, sec(1)?), 2),
-        "ff" => (Create::FirstFound, 0),
-        "epff" => (Create::ExistingFirstFound, 0),
-        "epmfs" => (Create::ExistingMostFreeSpace, 0),
-        "lfs" => (Create::LeastFreeSpace, 0),
-        "lus" => (Create::LeastUsedSpace, 0),
-        "rand" => (Create::Random, 0),
-        _ => return Err(bad(word, format!("unknown policy {name:?}"))),
+        _ => {
+            let (existing, measure) = match name.strip_prefix("ep") {
+                Some(measure) => (true, measure),
+                None => (false, name),
+            };
+            match Measure::ALL.iter().find(|(known, _)| *known == measure) {
+                Some(&(_, measure)) if existing => (Create::Existing(measure), 0),
+                Some(&(_, measure)) => (Create::Any(measure), 0),
+                None => return Err(bad(word, format!("unknown policy {name:?}"))),
+            }
+        }
     };
     match values.get(most) {
         Some(extra) => Err(bad(

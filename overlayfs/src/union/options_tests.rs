@@ -49,18 +49,24 @@ fn reads_policies() {
         ("create=most-free-space:0", Create::MostFreeSpace(0)),
         (
             "create=mfsrr:1000",
-            Create::MostFreeSpaceOrRoundRobin(1000, 30),
+            Create::MostFreeSpaceOrRoundRobin(Amount::Bytes(1000), 30),
         ),
         (
             "create=mfsrr:1G:0",
-            Create::MostFreeSpaceOrRoundRobin(1 << 30, 0),
+            Create::MostFreeSpaceOrRoundRobin(Amount::Bytes(1 << 30), 0),
         ),
         ("create=pmfs:5", Create::ParentMostFreeSpace(5)),
         (
             "create=tdmfs:2K:3600",
-            Create::TopDownMostFreeSpace(2048, 3600),
+            Create::TopDownMostFreeSpace(Amount::Bytes(2048), 3600),
         ),
         ("create=tdp", Create::TopDownParent),
+        (
+            "create=pmfsrr:5%",
+            Create::ParentMostFreeSpaceOrRoundRobin(Amount::Percent(5), 30),
+        ),
+        ("create=lup", Create::Any(Measure::LeastUsedPart)),
+        ("create=eppfrd", Create::Existing(Measure::ChanceByFree)),
     ];
     for (text, want) in cases {
         assert_eq!(
@@ -68,6 +74,8 @@ fn reads_policies() {
             *want,
             "{text}"
         );
+        let again = Options::parse(&format!("create={want}")).unwrap();
+        assert_eq!(again.settings.create, *want, "as it is shown");
     }
     let options = Options::parse("cpup=bu,udba=none,sum,passthrough=all").unwrap();
     assert_eq!(options.settings.copy_up, CopyUp::BottomUp);
@@ -132,6 +140,18 @@ fn refuses_with_the_word_at_fault() {
             "br=/a=ro+nolwh",
             "option \"br=/a=ro+nolwh\": attribute \"nolwh\" does not fit permission \"ro\"",
         ),
+        (
+            "br=/a=rw+moo",
+            "option \"br=/a=rw+moo\": attribute \"moo\" of aufs is not there: files are copied up when they are first changed",
+        ),
+        (
+            "create=mfsrr:101%",
+            "option \"create=mfsrr:101%\": \"101%\" is no size",
+        ),
+        (
+            "statfs_ignore=rw",
+            "option \"statfs_ignore=rw\": none, ro or nc must follow",
+        ),
         ("br=", "option \"br=\": a branch must follow"),
         ("add:x:/a", "option \"add:x:/a\": the index is no number"),
         (
@@ -165,4 +185,24 @@ fn makes_paths_absolute() {
     for (text, want) in cases {
         assert_eq!(absolute(text, "/w"), *want);
     }
+}
+
+#[test]
+fn a_permission_is_shown_as_it_was_written() {
+    for text in [
+        "rw",
+        "nc",
+        "ro+wh",
+        "rr+wh",
+        "rw+nolwh",
+        "rw+icex",
+        "rw+icexsec+icexusr",
+        "rw+min=5%",
+        "rw+nolwh+min=1048576",
+    ] {
+        assert_eq!(Permission::parse(text).unwrap().to_string(), text);
+    }
+    let some = Permission::parse("rw+icexusr+icexoth").unwrap();
+    let has = |name: &str| some.ignored_xattrs.has(name.as_bytes());
+    assert!(has("user.x") && has("other") && !has("security.x") && !has("trusted.user."));
 }

@@ -22,10 +22,96 @@ pub struct Permission {
     pub whiteouts: bool,
     /// Whiteouts are files of their own, not links to one.
     pub separate_whiteouts: bool,
-    /// Bytes to leave free when placing new objects.
-    pub reserve: u64,
-    /// Errors in copying extended attributes to this branch are ignored.
-    pub ignore_xattr_errors: bool,
+    /// What to leave free when placing new objects.
+    pub reserve: Amount,
+    /// Classes of extended attributes that need not be copied to this branch: a failure is ignored.
+    pub ignored_xattrs: XattrClasses,
+}
+
+/// Bytes, or a part of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amount {
+    /// So many bytes.
+    Bytes(u64),
+    /// So many hundredths of the file system's size.
+    Percent(u8),
+}
+
+impl Amount {
+    /// Nothing.
+    pub const ZERO: Self = Self::Bytes(0);
+
+    /// The bytes on a file system of a size.
+    pub(crate) fn of(self, size: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Percent(percent) => size / 100 * u64::from(percent),
+        }
+    }
+
+    /// Reads `4096`, `10M`, `5%`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text.strip_suffix('%') {
+            Some(number) => match number.parse() {
+                Ok(percent @ 0..=100) => Some(Self::Percent(percent)),
+                _ => None,
+            },
+            None => bytes(text).map(Self::Bytes),
+        }
+    }
+}
+
+impl std::fmt::Display for Amount {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(out, "{bytes}"),
+            Self::Percent(percent) => write!(out, "{percent}%"),
+        }
+    }
+}
+
+/// A set of classes of extended attributes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct XattrClasses(u8);
+
+/// The words for classes, and how their names begin.
+const CLASSES: &[(&str, &str)] = &[
+    ("icexsec", "security."),
+    ("icexsys", "system."),
+    ("icextr", "trusted."),
+    ("icexusr", "user."),
+    ("icexoth", ""),
+];
+
+impl XattrClasses {
+    fn add(&mut self, word: &str) -> bool {
+        if word == "icex" {
+            self.0 = (1 << CLASSES.len()) - 1;
+            return true;
+        }
+        let at = CLASSES.iter().position(|(known, _)| *known == word);
+        self.0 |= at.map_or(0, |at| 1 << at);
+        at.is_some()
+    }
+
+    /// Whether an attribute is of one of the classes.
+    pub(crate) fn has(self, name: &[u8]) -> bool {
+        let class = CLASSES
+            .iter()
+            .position(|(_, prefix)| name.starts_with(prefix.as_bytes()));
+        class.is_some_and(|at| self.0 & 1 << at != 0)
+    }
+
+    fn words(self) -> impl Iterator<Item = &'static str> {
+        let all = usize::from(self.0) == (1 << CLASSES.len()) - 1;
+        let whole = all.then_some("icex").into_iter();
+        let each = CLASSES.iter().enumerate();
+        whole.chain(
+            each.filter_map(move |(at, (word, _))| {
+                (!all && self.0 & 1 << at != 0).then_some(*word)
+            }),
+        )
+    }
 }
 
 impl Permission {
@@ -35,8 +121,8 @@ impl Permission {
             access,
             whiteouts: matches!(access, Access::ReadWrite | Access::NoCreate),
             separate_whiteouts: false,
-            reserve: 0,
-            ignore_xattr_errors: false,
+            reserve: Amount::ZERO,
+            ignored_xattrs: XattrClasses::default(),
         }
     }
 
@@ -72,13 +158,17 @@ impl Permission {
                         "attribute {word:?} does not fit permission {base:?}"
                     ));
                 }
-                "icex" | "icexsec" | "icexsys" | "icextr" | "icexusr" | "icexoth" => {
-                    permission.ignore_xattr_errors = true;
-                }
                 "fhsm" | "unpin" => {}
+                "moo" | "coo_reg" | "coo_all" => {
+                    return Err(format!(
+                        "attribute {word:?} of aufs is not there: files are copied up when they are first changed"
+                    ));
+                }
+                _ if permission.ignored_xattrs.add(word) => {}
                 _ => match word.strip_prefix("min=") {
                     Some(value) => {
-                        permission.reserve = bytes(value).ok_or(format!("bad size {value:?}"))?;
+                        permission.reserve =
+                            Amount::parse(value).ok_or(format!("bad size {value:?}"))?;
                     }
                     None => return Err(format!("unknown attribute {word:?}")),
                 },
@@ -102,7 +192,10 @@ impl std::fmt::Display for Permission {
         if self.separate_whiteouts {
             out.write_str("+nolwh")?;
         }
-        if self.reserve > 0 {
+        for word in self.ignored_xattrs.words() {
+            write!(out, "+{word}")?;
+        }
+        if self.reserve != Amount::ZERO {
             write!(out, "+min={}", self.reserve)?;
         }
         Ok(())

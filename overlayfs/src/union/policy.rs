@@ -1,5 +1,9 @@
 //! Which branch takes a new object, and which takes a copy: pure choices over plain facts.
 
+use std::fmt;
+
+use crate::union::permission::Amount;
+
 /// How a new object's branch is chosen (`create=`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Create {
@@ -10,37 +14,96 @@ pub enum Create {
     /// The branch with most free space; the answer is kept so many seconds.
     MostFreeSpace(u64),
     /// As most free space, but round robin while the winner has less than this.
-    MostFreeSpaceOrRoundRobin(u64, u64),
+    MostFreeSpaceOrRoundRobin(Amount, u64),
     /// Of the branches that have the parent, the one with most free space.
     ParentMostFreeSpace(u64),
     /// As before; when all that have the parent are below this, over all branches.
-    ParentMostFreeSpaceOrRoundRobin(u64, u64),
+    ParentMostFreeSpaceOrRoundRobin(Amount, u64),
     /// The highest branch with more than this free, else most free space.
-    TopDownMostFreeSpace(u64, u64),
-    /// The first branch that has its reserve free (mergerfs).
-    FirstFound,
-    /// As first found, among branches that have the parent (mergerfs).
-    ExistingFirstFound,
-    /// As most free space, among branches that have the parent (mergerfs).
-    ExistingMostFreeSpace,
-    /// The branch with least free space (mergerfs).
-    LeastFreeSpace,
-    /// The branch with least used space (mergerfs).
-    LeastUsedSpace,
-    /// Any branch, by chance (mergerfs).
-    Random,
+    TopDownMostFreeSpace(Amount, u64),
+    /// By a measure of mergerfs's, over all branches.
+    Any(Measure),
+    /// By a measure of mergerfs's, over branches that have the parent and no other.
+    Existing(Measure),
+}
+
+/// What mergerfs's policies choose by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// The branch named first.
+    First,
+    /// Most free space.
+    MostFree,
+    /// Least free space.
+    LeastFree,
+    /// Least used space.
+    LeastUsed,
+    /// Least used part of the size.
+    LeastUsedPart,
+    /// By chance.
+    Chance,
+    /// By chance, the likelier the more is free.
+    ChanceByFree,
+}
+
+impl Measure {
+    /// All of them, as mergerfs spells them; `Any` of `mfs` is aufs's own.
+    pub(crate) const ALL: &[(&str, Self)] = &[
+        ("ff", Self::First),
+        ("mfs", Self::MostFree),
+        ("lfs", Self::LeastFree),
+        ("lus", Self::LeastUsed),
+        ("lup", Self::LeastUsedPart),
+        ("rand", Self::Chance),
+        ("pfrd", Self::ChanceByFree),
+    ];
+}
+
+impl fmt::Display for Create {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = |measure: &Measure| {
+            let found = Measure::ALL.iter().find(|(_, known)| known == measure);
+            found.map_or("", |(word, _)| *word)
+        };
+        match self {
+            Self::TopDownParent => out.write_str("tdp"),
+            Self::RoundRobin => out.write_str("rr"),
+            Self::MostFreeSpace(sec) => write!(out, "mfs:{sec}"),
+            Self::MostFreeSpaceOrRoundRobin(low, sec) => write!(out, "mfsrr:{low}:{sec}"),
+            Self::ParentMostFreeSpace(sec) => write!(out, "pmfs:{sec}"),
+            Self::ParentMostFreeSpaceOrRoundRobin(low, sec) => write!(out, "pmfsrr:{low}:{sec}"),
+            Self::TopDownMostFreeSpace(low, sec) => write!(out, "tdmfs:{low}:{sec}"),
+            Self::Any(measure) => out.write_str(word(measure)),
+            Self::Existing(measure) => write!(out, "ep{}", word(measure)),
+        }
+    }
 }
 
 impl Create {
     /// Whether the choice depends on how full the branches are.
     pub(crate) fn needs_space(self, members: &super::branch::Members) -> bool {
-        let by_name = matches!(self, Self::TopDownParent | Self::RoundRobin | Self::Random);
-        let reserves = members.settings.reserve > 0
+        let by_name = matches!(
+            self,
+            Self::TopDownParent
+                | Self::RoundRobin
+                | Self::Any(Measure::First | Measure::Chance)
+                | Self::Existing(Measure::First | Measure::Chance)
+        );
+        let reserves = members.settings.reserve != Amount::ZERO
             || members
                 .branches
                 .iter()
-                .any(|branch| branch.permission.reserve > 0);
+                .any(|branch| branch.permission.reserve != Amount::ZERO);
         !by_name || reserves
+    }
+
+    /// Whether the choice is left to chance.
+    pub(crate) fn needs_chance(self) -> bool {
+        matches!(
+            self,
+            Self::Any(Measure::Chance | Measure::ChanceByFree)
+                | Self::Existing(Measure::Chance | Measure::ChanceByFree)
+        )
     }
 }
 
@@ -55,6 +118,16 @@ pub enum CopyUp {
     BottomUp,
 }
 
+impl fmt::Display for CopyUp {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::TopDownParent => "tdp",
+            Self::BottomUpParent => "bup",
+            Self::BottomUp => "bu",
+        })
+    }
+}
+
 /// What a choice needs to know of one branch.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct View {
@@ -62,6 +135,8 @@ pub(crate) struct View {
     pub(crate) creatable: bool,
     /// The parent directory exists here.
     pub(crate) has_parent: bool,
+    /// Bytes in all.
+    pub(crate) size: u64,
     /// Bytes available to ordinary users.
     pub(crate) free: u64,
     /// Bytes in use.
@@ -72,10 +147,12 @@ pub(crate) struct View {
 
 /// The branches to try for a new object, best first; none means that no branch can take it.
 ///
-/// `bound` is the last branch in which the object would be visible, `turn` the rotation.
+/// `bound` is the last branch in which the object would be visible, `turn` the rotation, or a
+/// number by chance.
 pub(crate) fn create(policy: Create, views: &[View], bound: usize, turn: u64) -> Vec<usize> {
     let all: Vec<usize> = (0..views.len())
         .filter(|&at| views[at].creatable && at <= bound)
+        .filter(|&at| views[at].has_parent || !matches!(policy, Create::Existing(_)))
         .collect();
     let roomy: Vec<usize> = all
         .iter()
@@ -117,7 +194,9 @@ fn preferred(policy: Create, views: &[View], pool: &[usize], turn: u64) -> Vec<u
             let order = by_free(views, &with_parent());
             match policy {
                 Create::ParentMostFreeSpaceOrRoundRobin(low, _)
-                    if order.first().is_none_or(|&at| views[at].free < low) =>
+                    if order
+                        .first()
+                        .is_none_or(|&at| views[at].free < low.of(views[at].size)) =>
                 {
                     free_or_turn(views, pool, low, turn)
                 }
@@ -125,17 +204,43 @@ fn preferred(policy: Create, views: &[View], pool: &[usize], turn: u64) -> Vec<u
             }
         }
         Create::TopDownMostFreeSpace(low, _) => {
-            match pool.iter().copied().find(|&at| views[at].free > low) {
+            match pool
+                .iter()
+                .copied()
+                .find(|&at| views[at].free > low.of(views[at].size))
+            {
                 Some(at) => vec![at],
                 None => by_free(views, pool),
             }
         }
-        Create::FirstFound => pool.to_vec(),
-        Create::ExistingFirstFound => with_parent(),
-        Create::ExistingMostFreeSpace => by_free(views, &with_parent()),
-        Create::LeastFreeSpace => sorted(pool, |at| views[at].free),
-        Create::LeastUsedSpace => sorted(pool, |at| views[at].used),
-        Create::Random => rotate(pool, turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32),
+        Create::Any(measure) | Create::Existing(measure) => by_measure(measure, views, pool, turn),
+    }
+}
+
+fn by_measure(measure: Measure, views: &[View], pool: &[usize], turn: u64) -> Vec<usize> {
+    match measure {
+        Measure::First => pool.to_vec(),
+        Measure::MostFree => by_free(views, pool),
+        Measure::LeastFree => sorted(pool, |at| views[at].free),
+        Measure::LeastUsed => sorted(pool, |at| views[at].used),
+        Measure::LeastUsedPart => sorted(pool, |at| {
+            let part = u128::from(views[at].used) << 32;
+            u64::try_from(part / u128::from(views[at].size.max(1))).unwrap_or(u64::MAX)
+        }),
+        Measure::Chance => rotate(pool, turn),
+        Measure::ChanceByFree => {
+            let all: u64 = pool.iter().map(|&at| views[at].free >> 10).sum();
+            let mut point = turn % all.max(1);
+            let hit = pool.iter().position(|&at| {
+                let free = views[at].free >> 10;
+                let here = point < free;
+                point = point.saturating_sub(free);
+                here
+            });
+            let mut order = pool.to_vec();
+            order.rotate_left(hit.unwrap_or(0));
+            order
+        }
     }
 }
 
@@ -175,10 +280,10 @@ fn sorted(pool: &[usize], key: impl Fn(usize) -> u64) -> Vec<usize> {
     order
 }
 
-fn free_or_turn(views: &[View], pool: &[usize], low: u64, turn: u64) -> Vec<usize> {
+fn free_or_turn(views: &[View], pool: &[usize], low: Amount, turn: u64) -> Vec<usize> {
     let order = by_free(views, pool);
     match order.first() {
-        Some(&at) if views[at].free >= low => order,
+        Some(&at) if views[at].free >= low.of(views[at].size) => order,
         _ => rotate(pool, turn),
     }
 }
@@ -207,6 +312,8 @@ mod tests {
                 creatable: matches!(letter, 'w' | 'W'),
                 has_parent: letter.is_uppercase(),
                 free: free.get(at).copied().unwrap_or(100),
+                size: 100,
+                used: 100_u64.saturating_sub(free.get(at).copied().unwrap_or(100)),
                 ..View::default()
             })
             .collect()
@@ -236,7 +343,7 @@ mod tests {
             (MostFreeSpace(0), "WWW", &[3, 3, 3], 2, 0, Some(0)),
             (MostFreeSpace(0), "WRW", &[1, 9, 2], 0, 0, Some(0)),
             (
-                MostFreeSpaceOrRoundRobin(10, 0),
+                MostFreeSpaceOrRoundRobin(Amount::Bytes(10), 0),
                 "WW",
                 &[5, 20],
                 1,
@@ -244,7 +351,7 @@ mod tests {
                 Some(1),
             ),
             (
-                MostFreeSpaceOrRoundRobin(50, 0),
+                MostFreeSpaceOrRoundRobin(Amount::Bytes(50), 0),
                 "WW",
                 &[5, 20],
                 1,
@@ -254,7 +361,7 @@ mod tests {
             (ParentMostFreeSpace(0), "wWW", &[90, 5, 20], 2, 0, Some(2)),
             (ParentMostFreeSpace(0), "wRr", &[90, 5, 20], 2, 0, Some(0)),
             (
-                ParentMostFreeSpaceOrRoundRobin(50, 0),
+                ParentMostFreeSpaceOrRoundRobin(Amount::Bytes(50), 0),
                 "wWW",
                 &[90, 5, 20],
                 2,
@@ -262,7 +369,7 @@ mod tests {
                 Some(0),
             ),
             (
-                ParentMostFreeSpaceOrRoundRobin(10, 0),
+                ParentMostFreeSpaceOrRoundRobin(Amount::Bytes(10), 0),
                 "wWW",
                 &[90, 5, 20],
                 2,
@@ -270,7 +377,7 @@ mod tests {
                 Some(2),
             ),
             (
-                TopDownMostFreeSpace(10, 0),
+                TopDownMostFreeSpace(Amount::Bytes(10), 0),
                 "www",
                 &[5, 20, 90],
                 2,
@@ -278,16 +385,57 @@ mod tests {
                 Some(1),
             ),
             (
-                TopDownMostFreeSpace(99, 0),
+                TopDownMostFreeSpace(Amount::Bytes(99), 0),
                 "www",
                 &[5, 20, 90],
                 2,
                 0,
                 Some(2),
             ),
-            (ExistingFirstFound, "wWW", &[], 2, 0, Some(1)),
-            (ExistingMostFreeSpace, "wWW", &[90, 5, 20], 2, 0, Some(2)),
-            (LeastFreeSpace, "WWW", &[5, 3, 20], 2, 0, Some(1)),
+            (Existing(Measure::First), "wWW", &[], 2, 0, Some(1)),
+            (
+                Existing(Measure::MostFree),
+                "wWW",
+                &[90, 5, 20],
+                2,
+                0,
+                Some(2),
+            ),
+            (Existing(Measure::First), "wRw", &[], 2, 0, None),
+            (Any(Measure::LeastFree), "WWW", &[5, 3, 20], 2, 0, Some(1)),
+            (Any(Measure::LeastUsed), "WWW", &[5, 3, 20], 2, 0, Some(2)),
+            (
+                Any(Measure::LeastUsedPart),
+                "WWW",
+                &[5, 3, 20],
+                2,
+                0,
+                Some(2),
+            ),
+            (
+                Any(Measure::ChanceByFree),
+                "WWW",
+                &[2048, 0, 1024],
+                2,
+                1,
+                Some(0),
+            ),
+            (
+                Any(Measure::ChanceByFree),
+                "WWW",
+                &[2048, 0, 1024],
+                2,
+                2,
+                Some(2),
+            ),
+            (
+                TopDownMostFreeSpace(Amount::Percent(10), 0),
+                "www",
+                &[5, 20, 90],
+                2,
+                0,
+                Some(1),
+            ),
         ];
         for (number, (policy, text, free, bound, turn, want)) in cases.iter().enumerate() {
             let got = create(*policy, &views(text, free), *bound, *turn);
@@ -319,9 +467,9 @@ mod tests {
     fn leaves_a_reserve_unless_all_are_below_theirs() {
         let mut facts = views("WW", &[5, 50]);
         facts[0].reserve = 10;
-        assert_eq!(create(Create::FirstFound, &facts, 1, 0)[0], 1);
+        assert_eq!(create(Create::Any(Measure::First), &facts, 1, 0)[0], 1);
         facts[1].reserve = 100;
-        assert_eq!(create(Create::FirstFound, &facts, 1, 0)[0], 0);
+        assert_eq!(create(Create::Any(Measure::First), &facts, 1, 0)[0], 0);
     }
 
     #[test]

@@ -112,7 +112,9 @@ impl Union {
                     if branch.permission.whiteouts && !is_last {
                         hidden.push(bytes[4..].to_vec());
                     }
-                    return ControlFlow::Continue(());
+                    if !members.settings.show_marks {
+                        return ControlFlow::Continue(());
+                    }
                 }
                 if merged {
                     if step > 0 && seen.contains(bytes) {

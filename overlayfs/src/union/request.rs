@@ -12,13 +12,11 @@ use sys::fuse::Identity;
 use crate::union::Res;
 use crate::union::attrs::Change;
 use crate::union::branch::{Members, lock};
-use crate::union::control::CHANGE;
 use crate::union::file::Answer;
 use crate::union::handle::DirHandle;
 use crate::union::make::{Caller, New};
 use crate::union::marks::is_reserved;
-use crate::union::node::{Node, ROOT, Real, Seen};
-use crate::union::options::DirectChanges;
+use crate::union::node::{Node, Real, Seen};
 use crate::union::rename::End;
 use crate::union::tree::{Look, Union, kind_of, stat_at, stat_fd};
 use crate::union::wire::{Args, Header, Put, device_parts, fopen, op, set};
@@ -36,13 +34,6 @@ pub(crate) struct Request<'a> {
     pub(crate) identity: &'a Identity,
     pub(crate) header: Header,
     pub(crate) args: Args<'a>,
-}
-
-impl Union {
-    /// Whether the kernel may keep names.
-    pub(crate) fn keeps_entries(&self, members: &Members) -> bool {
-        members.settings.direct_changes == DirectChanges::None
-    }
 }
 
 impl<'a> Request<'a> {
@@ -94,7 +85,7 @@ impl<'a> Request<'a> {
             | op::COPY_FILE_RANGE
             | op::COPY_FILE_RANGE_64 => self.file(out),
             op::DESTROY => Ok(()),
-            op::IOCTL => Err(Errno::NOTTY),
+            op::IOCTL => self.ioctl(out),
             _ => Err(Errno::NOSYS),
         }
     }
@@ -113,8 +104,8 @@ impl<'a> Request<'a> {
         }
     }
 
-    fn attribute_time(&self, out: &mut Vec<u8>) {
-        if self.union.keeps_entries(self.members) {
+    fn attribute_time(&self, out: &mut Vec<u8>, node: &Node, stat: &Statx) {
+        if self.union.keeps_attributes(self.members, node, stat) {
             out.u64(FOREVER);
             out.u32(0);
         } else {
@@ -123,16 +114,19 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Writes the answer that names a node with its attributes.
-    fn entry(&self, out: &mut Vec<u8>, node: &Arc<Node>, stat: &Statx) {
-        let keeps = self.union.keeps_entries(self.members);
-        let seconds = if keeps { FOREVER } else { 0 };
+    /// Writes the answer that names a node, an entry of `dir`, with its attributes.
+    fn entry(&self, out: &mut Vec<u8>, dir: &Node, node: &Arc<Node>, stat: &Statx) {
+        // Of several names of one file the union knows the last one only: it could not take the
+        // others back.
+        let single = node.is_dir() || stat.stx_nlink < 2;
+        let name = single && self.union.keeps_names(self.members, dir);
+        let attributes = self.union.keeps_attributes(self.members, node, stat);
         out.u64(node.id);
         out.u64(0);
-        out.u64(seconds);
-        out.u64(seconds);
+        out.u64(if name { FOREVER } else { 0 });
+        out.u64(if attributes { FOREVER } else { 0 });
         out.u32(0);
-        out.u32(if keeps { 0 } else { MOMENT_NSEC });
+        out.u32(if attributes { 0 } else { MOMENT_NSEC });
         out.attr(node.ino, self.union.nlink(self.members, node, stat), stat);
     }
 
@@ -165,19 +159,20 @@ impl<'a> Request<'a> {
 
     fn lookup(&mut self, out: &mut Vec<u8>) -> Res<()> {
         let name = self.args.name()?;
-        if is_reserved(name.to_bytes()) {
+        if is_reserved(name.to_bytes()) && !self.members.settings.show_marks {
             return Err(Errno::PERM);
         }
         let dir = self.node()?;
+        let keeps = self.union.keep_names(self.members, &dir);
         let look = self.union.look(self.members, &dir, name, false)?;
-        if look.top.is_none() && self.union.keeps_entries(self.members) {
+        if look.top.is_none() && keeps && self.union.keep_missing(&dir, name) {
             out.zeros(16);
             out.u64(FOREVER);
             out.zeros(128 - 24);
             return Ok(());
         }
         let (node, stat) = self.enter(&dir, name, &look)?;
-        self.entry(out, &node, &stat);
+        self.entry(out, &dir, &node, &stat);
         Ok(())
     }
 
@@ -201,7 +196,8 @@ impl<'a> Request<'a> {
             look = self.union.look(self.members, dir, name, true)?;
         }
         let (node, stat) = self.enter(dir, name, &look)?;
-        self.entry(out, &node, &stat);
+        self.union.missing.found(dir.id, name);
+        self.entry(out, dir, &node, &stat);
         Ok(node)
     }
 
@@ -213,7 +209,7 @@ impl<'a> Request<'a> {
     }
 
     fn attributes(&self, out: &mut Vec<u8>, node: &Arc<Node>, stat: &Statx) {
-        self.attribute_time(out);
+        self.attribute_time(out, node, stat);
         out.u32(0);
         out.attr(node.ino, self.union.nlink(self.members, node, stat), stat);
     }
@@ -221,7 +217,7 @@ impl<'a> Request<'a> {
     fn statx(&mut self, out: &mut Vec<u8>) -> Res<()> {
         let node = self.node()?;
         let stat = self.union.stat(self.members, &node)?;
-        self.attribute_time(out);
+        self.attribute_time(out, &node, &stat);
         out.u32(0);
         out.zeros(16);
         out.u32(stat.stx_mask);
@@ -335,12 +331,12 @@ impl<'a> Request<'a> {
             Err(Errno::EXIST) if !wanted.contains(OFlags::EXCL) => {
                 let look = self.union.look(self.members, &dir, name, false)?;
                 let (node, stat) = self.enter(&dir, name, &look)?;
-                self.entry(out, &node, &stat);
+                self.entry(out, &dir, &node, &stat);
                 let opened = self
                     .union
                     .open(self.members, &node, wanted - OFlags::CREATE, false);
                 if opened.is_err() {
-                    self.union.table.forget(node.id, 1);
+                    self.union.forget(node.id, 1);
                 }
                 put_open(out, opened?);
                 Ok(())
@@ -366,7 +362,7 @@ impl<'a> Request<'a> {
             places: None,
         };
         let node = self.union.table.enter_unnamed(seen, &dir);
-        self.entry(out, &node, &stat);
+        self.entry(out, &dir, &node, &stat);
         let answer = self.union.open_made(self.members, &node, at, file);
         put_open(out, answer);
         Ok(())
@@ -430,9 +426,6 @@ impl<'a> Request<'a> {
                 }
                 let name = self.args.name()?;
                 let value = self.args.bytes(size as usize)?;
-                if node.id == ROOT && name == CHANGE {
-                    return union.change(value);
-                }
                 let kill = extra & SETXATTR_ACL_KILL_SGID != 0;
                 union.set_xattr(members, &node, (name, value), flags, kill)
             }
@@ -465,11 +458,12 @@ impl<'a> Request<'a> {
     fn open_dir(&mut self, out: &mut Vec<u8>) -> Res<()> {
         let node = self.node()?;
         self.union.places(self.members, &node)?;
+        let keeps = self.union.keep_names(self.members, &node);
         let handle = DirHandle {
             node,
             listing: std::sync::Mutex::new(None),
         };
-        let flags = if self.union.keeps_entries(self.members) {
+        let flags = if keeps {
             fopen::CACHE_DIR | fopen::KEEP_CACHE
         } else {
             0
@@ -525,12 +519,12 @@ impl<'a> Request<'a> {
     fn plus_entry(&self, out: &mut Vec<u8>, dir: &Arc<Node>, name: &[u8]) {
         let is_dot = matches!(name, b"." | b"..");
         if !is_dot
-            && self.union.keeps_entries(self.members)
+            && self.union.keeps_names(self.members, dir)
             && let Ok(name) = std::ffi::CString::new(name)
             && let Ok(look) = self.union.look(self.members, dir, &name, false)
             && let Ok((node, stat)) = self.enter(dir, &name, &look)
         {
-            self.entry(out, &node, &stat);
+            self.entry(out, dir, &node, &stat);
             return;
         }
         out.zeros(128);

@@ -8,9 +8,10 @@ use rustix::io::Errno;
 use sys::fuse::{Device, Identity};
 
 use crate::union::Res;
+use crate::union::branch::Members;
 use crate::union::request::Request;
 use crate::union::tree::Union;
-use crate::union::wire::{Args, Header, OUT_HEADER, Put, cap, notify, op};
+use crate::union::wire::{Args, Header, OUT_HEADER, Put, cap, op};
 
 const MAX_WRITE: u32 = 1 << 20;
 const BUFFER: usize = (1 << 20) + 8192;
@@ -72,8 +73,9 @@ pub(crate) fn initialise(union: &Union) -> Res<()> {
         | cap::HANDLE_KILLPRIV_V2
         | cap::SETXATTR_EXT
         | cap::INIT_EXT
-        | cap::PASSTHROUGH;
-    if union.keeps_entries(&union.members()) {
+        | cap::PASSTHROUGH
+        | cap::ALLOW_IDMAP;
+    if union.members().keep_something() {
         wanted |= cap::DO_READDIRPLUS | cap::READDIRPLUS_AUTO | cap::CACHE_SYMLINKS;
     }
     let agreed = offered & wanted;
@@ -114,7 +116,9 @@ pub(crate) fn serve(union: &Union, device: &Device) {
         };
         union.counters.requests.fetch_add(1, Ordering::Relaxed);
         out.clear();
-        if let Some(result) = answer(union, &identity, header, args, &mut out) {
+        // Held until the reply is out: who changes the branches waits for it.
+        let mut members = union.members();
+        if let Some(result) = answer(union, &mut members, &identity, header, args, &mut out) {
             reply(device, header.unique, result, &out);
         }
     }
@@ -123,6 +127,7 @@ pub(crate) fn serve(union: &Union, device: &Device) {
 /// Carries one request out; nothing for those that want no reply.
 fn answer(
     union: &Union,
+    members: &mut Arc<Members>,
     identity: &Identity,
     header: Header,
     args: Args<'_>,
@@ -131,7 +136,7 @@ fn answer(
     match header.opcode {
         op::FORGET => {
             let mut args = args;
-            union.table.forget(header.node, args.u64().unwrap_or(0));
+            union.forget(header.node, args.u64().unwrap_or(0));
             return None;
         }
         op::BATCH_FORGET => {
@@ -140,10 +145,9 @@ fn answer(
         }
         _ => {}
     }
-    let members = union.members();
     let mut request = Request {
         union,
-        members: &members,
+        members,
         identity,
         header,
         args,
@@ -152,10 +156,10 @@ fn answer(
     if first == Err(Errno::STALE) && request.is_repeatable() {
         // The branches have changed under the request: once more with what is true now.
         out.clear();
-        let members = union.members();
+        *members = union.members();
         let mut again = Request {
             union,
-            members: &members,
+            members,
             identity,
             header,
             args,
@@ -172,20 +176,15 @@ fn forget_many(union: &Union, mut args: Args<'_>) {
         let (Ok(node), Ok(lookups)) = (args.u64(), args.u64()) else {
             return;
         };
-        union.table.forget(node, lookups);
+        union.forget(node, lookups);
     }
 }
 
-fn notification(device: &Device, code: i32, body: &[u8]) -> Res<()> {
+/// Tells the kernel something that it did not ask for.
+pub(crate) fn notification(device: &Device, code: i32, body: &[u8]) -> Res<()> {
     let mut header = Vec::with_capacity(OUT_HEADER);
     header.u32(u32::try_from(OUT_HEADER + body.len()).unwrap_or(0));
     header.u32(code.cast_unsigned());
     header.u64(0);
     device.write(&[IoSlice::new(&header), IoSlice::new(body)])
-}
-
-/// Makes the kernel look every name up anew.
-pub(crate) fn forget_names(device: &Arc<Device>) {
-    // Kernels that do not know it keep names for no time anyway under udba=reval.
-    let _ = notification(device, notify::INC_EPOCH, &[]);
 }

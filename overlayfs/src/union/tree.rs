@@ -12,10 +12,13 @@ use sys::fuse::Device;
 
 use crate::union::Res;
 use crate::union::branch::{Branch, Members, device_of, lock};
+use crate::union::control::Said;
 use crate::union::dircache::DirCache;
 use crate::union::handle::Handles;
+use crate::union::kept::Missing;
 use crate::union::marks;
 use crate::union::node::{Node, NumberMap, Places, ROOT, Real, Seen, Table};
+use crate::union::watch::Watching;
 
 /// Where a copy came from: its own number and the number that it is known by.
 pub(crate) const ORIGIN: &CStr = c"trusted.rbox.origin";
@@ -25,9 +28,12 @@ pub(crate) const ORIGIN: &CStr = c"trusted.rbox.origin";
 pub(crate) struct Union {
     members: RwLock<Arc<Members>>,
     pub(crate) changing: Mutex<()>,
+    pub(crate) said: Said,
     pub(crate) table: Table,
     pub(crate) dirs: DirCache,
     pub(crate) handles: Handles,
+    pub(crate) missing: Missing,
+    pub(crate) watching: Watching,
     devices: Mutex<Vec<u64>>,
     /// Copies on branches that cannot keep the origin themselves.
     origins: Mutex<NumberMap<u64, u64>>,
@@ -110,9 +116,12 @@ impl Union {
         Ok(Self {
             members: RwLock::new(Arc::new(members)),
             changing: Mutex::new(()),
+            said: Said::default(),
             table: Table::new(root),
             dirs: DirCache::new(room),
             handles: Handles::default(),
+            missing: Missing::default(),
+            watching: Watching::default(),
             devices: Mutex::new(devices),
             origins: Mutex::default(),
             busy: (0..64).map(|_| Mutex::default()).collect(),

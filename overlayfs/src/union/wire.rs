@@ -69,6 +69,8 @@ pub(crate) mod cap {
     pub(crate) const SETXATTR_EXT: u64 = 1 << 29;
     pub(crate) const INIT_EXT: u64 = 1 << 30;
     pub(crate) const PASSTHROUGH: u64 = 1 << 37;
+    /// The mount may be given other owners; only what makes objects tells who asks.
+    pub(crate) const ALLOW_IDMAP: u64 = 1 << 40;
 }
 
 /// Bits of SETATTR's mask.
@@ -96,7 +98,10 @@ pub(crate) mod fopen {
 
 /// Codes of notifications.
 pub(crate) mod notify {
-    pub(crate) const INC_EPOCH: i32 = 8;
+    pub(crate) const INVAL_INODE: i32 = 2;
+    pub(crate) const INVAL_ENTRY: i32 = 3;
+    /// Flag of INVAL_ENTRY: the name is looked up anew and stays if it is the same.
+    pub(crate) const EXPIRE_ONLY: u32 = 1;
 }
 
 pub(crate) const IN_HEADER: usize = 40;

@@ -8,6 +8,7 @@
 mod attributes;
 mod copy;
 mod dir;
+mod inode_flags;
 mod lock;
 mod remove;
 mod replace;
@@ -18,6 +19,7 @@ mod xattr;
 pub use attributes::{set_mode_of, set_owner_of, set_times_of};
 pub use copy::copy_data;
 pub use dir::{Dir, Follow};
+pub use inode_flags::FlagsRequest;
 pub use remove::remove_path;
 pub use replace::{Durability, replace, replace_symlink};
 pub use stat::{Entry, Kind, Node, Stat, Timestamp};

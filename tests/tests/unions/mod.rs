@@ -43,4 +43,10 @@ impl Union {
     pub(crate) fn enter<T: Send>(&self, work: impl FnOnce(&Path) -> T + Send) -> T {
         self.lab.enter(|| work(self.lab.directory()))
     }
+
+    /// What the union says of itself.
+    pub(crate) fn status(&self) -> serde_json::Value {
+        let value = self.rbox(&["ls", "--json", "m"]).run().success().json();
+        value["status"].clone()
+    }
 }

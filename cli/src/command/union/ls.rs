@@ -36,6 +36,7 @@ impl Verb for LsArgs {
             None => mounts(),
         };
         let mut rows = String::from("MOUNTPOINT\tINDEX\tBRANCH\tPERMISSION\tFREE\tOPEN\n");
+        let mut notes = String::new();
         let mut out = io::stdout().lock();
         for target in &targets {
             let status = list(target)?;
@@ -44,10 +45,12 @@ impl Verb for LsArgs {
                 writeln!(out, "{}", lines::line(&value, false))?;
             } else {
                 add_rows(&mut rows, &target.display().to_string(), &status);
+                add_note(&mut notes, &target.display().to_string(), &status);
             }
         }
         if !self.json {
             table::write(&mut out, &rows, 10)?;
+            out.write_all(notes.as_bytes())?;
         }
         Ok(())
     }
@@ -64,5 +67,24 @@ fn add_rows(rows: &mut String, target: &str, status: &Status) {
             size::human(branch.free, 3),
             branch.open
         );
+    }
+}
+
+/// The settings, below the branches of all unions.
+fn add_note(notes: &mut String, target: &str, status: &Status) {
+    if notes.is_empty() {
+        notes.push('\n');
+    }
+    // writing to a string cannot fail
+    let _ = write!(
+        notes,
+        "{target}: create={},cpup={},udba={}",
+        status.create, status.copy_up, status.direct_changes
+    );
+    match status.unwatched.as_str() {
+        "" => notes.push('\n'),
+        reason => {
+            let _ = writeln!(notes, " (as reval: {reason})");
+        }
     }
 }

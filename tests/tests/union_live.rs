@@ -1,0 +1,208 @@
+//! Union mounts: what the kernel keeps of them, direct changes with `udba=notify`, and branches that
+//! change below mounts and open directories.
+#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+use std::fs;
+use std::path::Path;
+
+use lab::eventually;
+
+mod unions;
+use unions::Union;
+
+fn text(path: &Path) -> Option<String> {
+    fs::read_to_string(path).ok()
+}
+
+fn requests(union: &Union) -> u64 {
+    union.status()["requests"].as_u64().unwrap()
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_notices_direct_changes_of_what_it_keeps() {
+    let union = Union::new(
+        "mkdir b/d; echo 1 > b/d/f; echo 22 > b/g",
+        "dirs=a=rw:b=ro,udba=notify",
+    );
+    union.enter(|at| {
+        let (m, a, b) = (at.join("m"), at.join("a"), at.join("b"));
+        let see = |what: &str, path: &str, want: Option<&str>| {
+            eventually(what, || text(&m.join(path)).as_deref() == want);
+        };
+        see("at first", "d/f", Some("1\n"));
+        see("a missing name", "new", None);
+        fs::write(b.join("new"), "x").unwrap();
+        see("a missing name that is there now", "new", Some("x"));
+        fs::write(b.join("new"), "longer").unwrap();
+        see("new content", "new", Some("longer"));
+        fs::remove_file(b.join("new")).unwrap();
+        see("a file that is gone", "new", None);
+        see("what will be hidden", "g", Some("22\n"));
+        fs::write(a.join(".wh.g"), "").unwrap();
+        see("a whiteout", "g", None);
+        fs::remove_file(a.join(".wh.g")).unwrap();
+        see("a whiteout that is gone", "g", Some("22\n"));
+        see("a name missing in a directory", "d/up", None);
+        fs::create_dir(at.join("prepared")).unwrap();
+        fs::write(at.join("prepared/up"), "u").unwrap();
+        fs::rename(at.join("prepared"), a.join("d")).unwrap();
+        see("a directory that merges now", "d/up", Some("u"));
+        see("and what it had", "d/f", Some("1\n"));
+        fs::write(a.join("d/.wh..wh.opq"), "").unwrap();
+        see("an opaque mark", "d/f", None);
+        fs::remove_file(a.join("d/.wh..wh.opq")).unwrap();
+        see("an opaque mark that is gone", "d/f", Some("1\n"));
+        fs::rename(b.join("d"), b.join("e")).unwrap();
+        see("a lower directory that has another name", "d/f", None);
+        see("its new name", "e/f", Some("1\n"));
+        see("what stays of the old one", "d/up", Some("u"));
+        let names = |dir: &str| {
+            let mut names: Vec<String> = fs::read_dir(m.join(dir))
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names("e"), ["f"]);
+        fs::write(b.join("e/g"), "").unwrap();
+        eventually("a listing with a new name", || names("e") == ["f", "g"]);
+        // a further link is written where nobody watches
+        fs::hard_link(b.join("g"), at.join("c/elsewhere")).unwrap();
+        eventually("two links", || {
+            use std::os::unix::fs::MetadataExt;
+            fs::metadata(m.join("g")).unwrap().nlink() == 2
+        });
+        fs::write(at.join("c/elsewhere"), "by another name").unwrap();
+        see("a change by another name", "g", Some("by another name"));
+    });
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_keeps_what_nobody_changes() {
+    let union = Union::new("mkdir b/d; echo 1 > b/d/f", "dirs=a=rw:b=ro,udba=notify");
+    let look =
+        "for n in $(seq 100); do stat m m/d m/d/f m/mine m/none m/d/none || :; done > out 2>&1";
+    union.sh("echo own > m/mine; ls m m/d; stat m/none m/d/none m/mine 2>&1 | cat");
+    let before = requests(&union);
+    union.sh(look);
+    let asked = requests(&union) - before;
+    assert!(asked < 30, "{asked} requests for 600 looks");
+    let status = union.status();
+    assert!(status["watched"].as_u64().unwrap() >= 3, "{status}");
+    assert_eq!(status["unwatched"], "");
+    // what the union does itself is no change to be told of
+    union.sh("for n in $(seq 200); do echo > m/d/n$n; done; ls m/d > out; stat m/d/* > out");
+    let before = requests(&union);
+    union.sh("stat m/d/* > out");
+    let asked = requests(&union) - before;
+    assert!(asked < 50, "{asked} requests for 200 files of its own");
+    union.sh("rm -r m/d; echo 3 > /proc/sys/vm/drop_caches || :");
+    assert_eq!(union.sh("ls m"), "mine");
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_says_what_it_cannot_watch() {
+    let union = Union::new(
+        "echo low > b/f; rbox union mount -o dirs=a=rw:b=ro c",
+        "dirs=c=rw,udba=notify",
+    );
+    let status = union.status();
+    assert_eq!(status["watched"], 0);
+    let why = "is on a file system that is changed from elsewhere";
+    assert!(status["unwatched"].as_str().unwrap().ends_with(why));
+    let shown = union.rbox(&["ls", "m"]).run().success();
+    assert!(shown.text().contains(why), "{}", shown.text());
+    for round in 0..20 {
+        union.sh(&format!("cat m/f > out; echo {round} > b/f"));
+        assert_eq!(
+            union.sh("cat m/f"),
+            round.to_string(),
+            "the next look sees it"
+        );
+    }
+}
+
+/// Telling the kernel to forget all names once took away what was mounted in the union.
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_changes_below_what_is_mounted_in_it() {
+    for changes in ["reval", "notify", "none"] {
+        let union = Union::new(
+            "mkdir -p b/d/e a/t; echo c > c/f; mkdir c/d; echo c > c/d/q",
+            &format!("dirs=a=rw:b=ro,udba={changes}"),
+        );
+        union.sh(
+            "mount -t tmpfs none m/d/e; mount -t tmpfs none m/t; touch m/d/e/in m/t/in
+             ls m/f m/d/q 2>&1 | cat",
+        );
+        union.rbox(&["add", "m", "c=ro"]).run().success();
+        assert_eq!(
+            union.sh("ls m/d/e m/t; cat m/f m/d/q"),
+            "m/d/e:\nin\n\nm/t:\nin\nc\nc",
+            "{changes}"
+        );
+        union.rbox(&["del", "m", "c"]).run().success();
+        assert_eq!(
+            union.sh("ls m/d/e m/t m/d m"),
+            "m:\nd\nt\n\nm/d:\ne\n\nm/d/e:\nin\n\nm/t:\nin"
+        );
+        union.sh("umount m/d/e m/t");
+    }
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_that_is_read_only_changes_its_branches() {
+    let union = Union::new("echo b > b/f; echo c > c/f", "dirs=a=ro:b=ro");
+    union
+        .rbox(&["add", "--index", "0", "m", "c"])
+        .run()
+        .success();
+    assert_eq!(union.sh("cat m/f"), "c");
+    let status = union.status();
+    assert_eq!(status["branches"][0]["permission"], "ro", "as the union is");
+    union.rbox(&["del", "m", "c"]).run().success();
+    let long = "x".repeat(200);
+    union.sh(&format!(
+        "mkdir {long} {long}/{long}; echo long > {long}/{long}/f"
+    ));
+    let branch = format!("{long}/{long}");
+    union
+        .rbox(&["add", "--index", "0", "m", &branch])
+        .run()
+        .success();
+    assert_eq!(union.sh("cat m/f"), "long");
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_keeps_branches_of_open_directories() {
+    let union = Union::new("mkdir b/only b/both a/both", "dirs=a=rw:b=ro");
+    let hold = |dir: &str| {
+        let script = format!("exec 9<m/{dir}; echo ready; read x");
+        let holder = union.lab.command("sh").args(["-c", &script]);
+        let mut holder = holder.directory(union.lab.directory()).spawn();
+        holder.expect("ready");
+        holder
+    };
+    let mut both = hold("both");
+    union.rbox(&["del", "m", "b"]).run().success();
+    both.send("\n");
+    both.finish();
+    union.rbox(&["add", "m", "b"]).run().success();
+    let mut only = hold("only");
+    union
+        .rbox(&["del", "m", "b"])
+        .run()
+        .code(1)
+        .says("directories of it are open");
+    only.send("\n");
+    only.finish();
+    eventually("the branch is free", || {
+        union.rbox(&["del", "m", "b"]).run().status.success()
+    });
+}
