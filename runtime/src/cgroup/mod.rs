@@ -371,6 +371,9 @@ fn remove_below(path: &Path) {
     }
 }
 
+/// The file of a version 1 cgroup by which a single thread enters it.
+pub(crate) const TASKS: &str = "tasks";
+
 fn processes_in(path: &Path) -> Result<Vec<i32>, CgroupError> {
     let file = path.join("cgroup.procs");
     let text = fs::read_to_string(&file).map_err(file_error("read", &file))?;

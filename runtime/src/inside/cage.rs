@@ -18,9 +18,14 @@ use crate::user::{self, Identity};
 /// Where a program is looked for when the environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Moves the calling process into version 1 cgroups.
+///
+/// By `tasks`, not `cgroup.procs`: a thread that moves itself and nothing else does not take the
+/// kernel's lock of all thread groups, for which it would wait a grace period of RCU, some
+/// milliseconds. This process has one thread.
 pub(super) fn join_cgroups(directories: &[PathBuf]) -> Outcome {
     for directory in directories {
-        let path = directory.join("cgroup.procs");
+        let path = directory.join(crate::cgroup::TASKS);
         std::fs::write(&path, "0").call(|| format!("write({path:?}, \"0\")"))?;
     }
     Ok(())
