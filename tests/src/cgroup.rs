@@ -152,6 +152,19 @@ impl LabCgroup {
             .collect()
     }
 
+    /// What the lab's processes have used of the processors so far, those that ended included.
+    /// `None` where no hierarchy counts it.
+    pub fn processor_time(&self) -> Option<Duration> {
+        self.hierarchies.iter().find_map(|one| {
+            let directory = one.point.join(&self.name);
+            if let Ok(text) = fs::read_to_string(directory.join("cpuacct.usage")) {
+                return Some(Duration::from_nanos(text.trim().parse().ok()?));
+            }
+            let text = fs::read_to_string(directory.join("cpu.stat")).ok()?;
+            used_micros(&text).map(Duration::from_micros)
+        })
+    }
+
     /// The lab's directories that still exist, with all below; the lab's own are included.
     pub fn directories(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
@@ -160,6 +173,12 @@ impl LabCgroup {
         }
         found
     }
+}
+
+/// The microseconds in a version 2 `cpu.stat`.
+fn used_micros(stat: &str) -> Option<u64> {
+    stat.lines()
+        .find_map(|line| line.strip_prefix("usage_usec ")?.parse().ok())
 }
 
 impl Default for LabCgroup {
@@ -250,6 +269,12 @@ fn enable_controllers(directory: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_processor_time() {
+        assert_eq!(used_micros("usage_usec 12\nuser_usec 5\n"), Some(12));
+        assert_eq!(used_micros("nr_periods 0\n"), None);
+    }
 
     #[test]
     fn reads_hybrid_hierarchies() {

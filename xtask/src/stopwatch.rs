@@ -33,6 +33,9 @@ pub(crate) fn serve() -> Result<bool> {
     Ok(true)
 }
 
+/// Where hybrid hosts show the version 2 tree of cgroups beside the controllers of version 1.
+pub(crate) const UNIFIED: &str = "/sys/fs/cgroup/unified";
+
 /// The other end: a stopwatch in a lab.
 pub(crate) struct Stopwatch {
     running: Running,
@@ -42,10 +45,20 @@ impl Stopwatch {
     /// Starts one; it is this program again.
     pub(crate) fn new(lab: &Lab) -> Result<Self> {
         let own = std::env::current_exe().context("/proc is not mounted")?;
-        let running = lab
-            .command(&own.display().to_string())
-            .arg("stopwatch")
-            .spawn();
+        let own = own.display().to_string();
+        let running = lab.command(&own).arg("stopwatch").spawn();
+        Ok(Self { running })
+    }
+
+    /// Starts one whose commands see the lab as a host that has version 1 of cgroups alone.
+    pub(crate) fn without_unified(lab: &Lab) -> Result<Self> {
+        let own = std::env::current_exe().context("/proc is not mounted")?;
+        let script = format!(
+            "umount {UNIFIED} && exec {} stopwatch",
+            own.to_str().context("a path that is no text")?
+        );
+        let words = ["-m", "--propagation", "private", "sh", "-c", &script];
+        let running = lab.command("unshare").args(words).spawn();
         Ok(Self { running })
     }
 

@@ -1,21 +1,77 @@
-//! The other engines: how each is made to run the same root file system.
+//! The other engines: how each is made to run the same root file system, and where.
 
 use anyhow::{Context, Result};
 use lab::Lab;
 use serde_json::{Value, json};
 
 use crate::packages::in_path;
+use crate::stopwatch::{Stopwatch, UNIFIED};
+
+/// Where a contestant runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// In the bench's lab.
+    Lab,
+    /// There, but shown version 1 of cgroups alone where the host is a hybrid.
+    Version1,
+    /// In a lab with a daemon of Docker: its chains would make rbox take the iptables hand.
+    Docker,
+}
+
+/// The labs and the stopwatches in them.
+pub(crate) struct Grounds<'a> {
+    lab: &'a Lab,
+    watch: &'a mut Stopwatch,
+    /// Only on a hybrid host.
+    version1: Option<Stopwatch>,
+    docker: Option<(Lab, Stopwatch)>,
+}
+
+impl Grounds<'_> {
+    /// Measures in the right place.
+    pub(crate) fn watch(&mut self, ground: Ground) -> &mut Stopwatch {
+        match (ground, &mut self.version1, &mut self.docker) {
+            (Ground::Version1, Some(watch), _) | (Ground::Docker, _, Some((_, watch))) => watch,
+            _ => self.watch,
+        }
+    }
+
+    /// Milliseconds of processor time that has been used there; not a number where nobody counts.
+    pub(crate) fn used(&self, ground: Ground) -> f64 {
+        let lab = match (ground, &self.docker) {
+            (Ground::Docker, Some((lab, _))) => lab,
+            _ => self.lab,
+        };
+        let time = lab.cgroup().processor_time();
+        time.map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0)
+    }
+
+    /// Whether [`Ground::Version1`] is another place than [`Ground::Lab`].
+    pub(crate) fn hybrid(&self) -> bool {
+        self.version1.is_some()
+    }
+}
 
 /// One way to run a container: a name and the words of the command.
 pub(crate) struct Contestant {
     pub(crate) name: String,
     pub(crate) words: Vec<String>,
+    pub(crate) ground: Ground,
 }
 
 pub(crate) fn contestant(name: &str, line: &str) -> Contestant {
     Contestant {
         name: name.to_owned(),
         words: line.split(' ').map(str::to_owned).collect(),
+        ground: Ground::Lab,
+    }
+}
+
+impl Contestant {
+    /// The same elsewhere.
+    pub(crate) fn on(mut self, ground: Ground) -> Self {
+        self.ground = ground;
+        self
     }
 }
 
@@ -23,9 +79,10 @@ pub(crate) fn contestant(name: &str, line: &str) -> Contestant {
 pub(crate) const REFERENCE: &str = "crun run";
 
 /// All engines that are installed, `crun` first.
-pub(crate) fn all(lab: &Lab) -> Result<Vec<Contestant>> {
-    // crun refuses to run where both versions of cgroups are mounted.
-    lab.sh("umount /sys/fs/cgroup/unified 2> /dev/null || :");
+pub(crate) fn all<'a>(
+    lab: &'a Lab,
+    watch: &'a mut Stopwatch,
+) -> Result<(Vec<Contestant>, Grounds<'a>)> {
     let tree = lab.directory().join("bundle/rootfs");
     lab::fixture::busybox_tree(&tree);
     let bundle = lab.directory().join("bundle").display().to_string();
@@ -34,12 +91,29 @@ pub(crate) fn all(lab: &Lab) -> Result<Vec<Contestant>> {
     for engine in ["crun", "runc"] {
         if in_path(engine) {
             let line = format!("{engine} --root /run/{engine} run --bundle {bundle} bench");
-            all.push(contestant(&format!("{engine} run"), &line));
+            // crun refuses to run where both versions of cgroups are mounted.
+            all.push(contestant(&format!("{engine} run"), &line).on(Ground::Version1));
         }
     }
+    let hybrid = !lab
+        .sh(&format!("ls -d {UNIFIED} 2> /dev/null || :"))
+        .is_empty();
+    let mut grounds = Grounds {
+        lab,
+        watch,
+        version1: hybrid
+            .then(|| Stopwatch::without_unified(lab))
+            .transpose()?,
+        docker: None,
+    };
     if in_path("dockerd") && in_path("docker") {
-        match docker(lab) {
-            Ok(more) => all.extend(more),
+        let lab = Lab::new();
+        match docker(&lab) {
+            Ok(more) => {
+                all.extend(more.into_iter().map(|one| one.on(Ground::Docker)));
+                let watch = Stopwatch::new(&lab)?;
+                grounds.docker = Some((lab, watch));
+            }
             Err(why) => println!("docker is left out: {why:#}"),
         }
     }
@@ -49,7 +123,7 @@ pub(crate) fn all(lab: &Lab) -> Result<Vec<Contestant>> {
             Err(why) => println!("podman is left out: {why:#}"),
         }
     }
-    Ok(all)
+    Ok((all, grounds))
 }
 
 /// The configuration that `runc spec` writes, with `true` as its program and no terminal.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::peers::{self, Contestant, REFERENCE, contestant};
+use super::peers::{self, Contestant, Ground, REFERENCE, contestant};
 use super::{Bench, PAUSE, Table, median};
 
 /// The three starts that people make every day.
@@ -20,26 +20,37 @@ fn ours() -> Vec<Contestant> {
     ]
 }
 
-/// Wall time of whole commands, interleaved: each round runs every contestant once.
+/// Wall time of whole commands, interleaved: each round runs every contestant once. What each cost
+/// in processor time is read after the pause, when its helpers and daemons have come to rest.
 pub(crate) fn whole(bench: &mut Bench) -> Result<Table> {
-    let mut all = peers::all(&bench.lab)?;
+    let (mut all, mut grounds) = peers::all(&bench.lab, &mut bench.watch)?;
     all.extend(ours());
+    if grounds.hybrid() {
+        all.extend(ours().into_iter().map(|mut one| {
+            one.name += ", cgroup v1";
+            one.on(Ground::Version1)
+        }));
+    }
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); all.len()];
+    let mut costs: Vec<Vec<f64>> = vec![Vec::new(); all.len()];
+    std::thread::sleep(PAUSE);
     // The first round warms up and is not counted.
     for round in 0..=bench.rounds {
         for (index, one) in all.iter().enumerate() {
+            let before = grounds.used(one.ground);
+            let took = grounds.watch(one.ground).time(&one.words)?;
             std::thread::sleep(PAUSE);
-            let took = bench.watch.time(&one.words)?.as_secs_f64() * 1000.0;
             if round > 0 {
-                times[index].push(took);
+                times[index].push(took.as_secs_f64() * 1000.0);
+                costs[index].push(grounds.used(one.ground) - before);
             }
         }
     }
     let reference = all.iter().position(|one| one.name == REFERENCE);
     let rows = all
         .iter()
-        .zip(&times)
-        .map(|(one, own)| {
+        .zip(times.iter().zip(&costs))
+        .map(|(one, (own, cost))| {
             let ratio = reference.map_or(f64::NAN, |index| {
                 let pairs = own.iter().zip(&times[index]);
                 median(
@@ -49,16 +60,19 @@ pub(crate) fn whole(bench: &mut Bench) -> Result<Table> {
                 )
             });
             let least = own.iter().copied().fold(f64::INFINITY, f64::min);
-            (one.name.clone(), vec![median(own), least, ratio])
+            (
+                one.name.clone(),
+                vec![median(own), least, ratio, median(cost)],
+            )
         })
         .collect();
     Ok(Table {
         title: format!(
             "run --rm IMAGE true: wall time in ms, {} rounds interleaved; the ratio is the median of \
-             pairs with {REFERENCE:?}",
+             pairs with {REFERENCE:?}; cpu is the processor time of all processes in ms",
             bench.rounds
         ),
-        columns: vec!["median", "least", "ratio"],
+        columns: vec!["median", "least", "ratio", "cpu"],
         rows,
     })
 }
