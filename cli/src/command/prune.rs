@@ -44,7 +44,7 @@ impl Filters {
                 "until" => {
                     let point = time::point(value, now).map_err(|_| {
                         Failure::said(format!(
-                            "Error response from daemon: invalid filter 'until={value}'"
+                            "Error response from daemon: Invalid filter 'until={value}'"
                         ))
                     })?;
                     filters.until = Some(point);
@@ -53,7 +53,7 @@ impl Filters {
                 "label!" => filters.without.push(value.clone()),
                 _ => {
                     return Err(Failure::said(format!(
-                        "Error response from daemon: invalid filter '{name}'"
+                        "Error response from daemon: Invalid filter '{name}'"
                     )));
                 }
             }

@@ -3,6 +3,7 @@
 pub(crate) mod document;
 pub(crate) mod json;
 pub(crate) mod list;
+pub(crate) mod order;
 pub(crate) mod size;
 mod syntax;
 pub(crate) mod table;

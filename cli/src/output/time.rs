@@ -16,6 +16,12 @@ pub(crate) fn local(then: Timestamp) -> String {
     zoned.strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
 }
 
+/// The same with the parts of a second: `2026-11-21 05:29:19.0731 +0000 UTC`.
+pub(crate) fn whole(then: Timestamp) -> String {
+    let zoned = then.to_zoned(TimeZone::system());
+    zoned.strftime("%Y-%m-%d %H:%M:%S%.f %z %Z").to_string()
+}
+
 /// RFC 3339 in the local zone, whole seconds.
 pub(crate) fn rfc3339(then: Timestamp) -> String {
     let zoned = then.to_zoned(TimeZone::system());

@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::option::filter;
 use crate::output::list::{self, Kind, Row};
+use crate::output::order::natural;
 use crate::output::time;
 
 /// The command.
@@ -59,7 +60,9 @@ impl Verb for LsArgs {
         let filters = Filters::parse(&self.filter)?;
         let engine = context.engine()?;
         let mut rows = Vec::new();
-        for network in engine.networks()? {
+        let mut networks = engine.networks()?;
+        networks.sort_by(|a, b| natural(&a.name, &b.name));
+        for network in networks {
             let used = |network: &Network| Ok(!engine.on_network(network)?.is_empty());
             if filters.admits(&network, used)? {
                 rows.push(row(&network, self.no_trunc));
@@ -95,7 +98,7 @@ fn row(network: &Network, whole: bool) -> Row {
             ("IPv4", "true".to_owned()),
             ("Internal", network.internal.to_string()),
             ("Labels", labels.join(",")),
-            ("CreatedAt", time::local(network.created.timestamp())),
+            ("CreatedAt", time::whole(network.created.timestamp())),
         ]),
         labels: network.labels.clone(),
     }

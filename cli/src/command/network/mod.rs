@@ -48,7 +48,7 @@ impl Filters {
     fn parse(words: &[(String, String)]) -> Result<Self> {
         let mut filters = Self::default();
         for (key, value) in words {
-            let wrong = || Failure::said(format!("{DAEMON}invalid filter '{key}={value}'"));
+            let wrong = || Failure::said(format!("{DAEMON}Invalid filter '{key}={value}'"));
             match key.as_str() {
                 "driver" => filters.drivers.push(value.clone()),
                 "id" => filters.ids.push(value.clone()),
@@ -65,7 +65,7 @@ impl Filters {
                     "false" | "0" => filters.dangling = Some(false),
                     _ => return Err(wrong()),
                 },
-                _ => return Err(Failure::said(format!("{DAEMON}invalid filter '{key}'"))),
+                _ => return Err(Failure::said(format!("{DAEMON}Invalid filter '{key}'"))),
             }
         }
         Ok(filters)

@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::option::filter;
 use crate::output::list::{self, Kind, Row};
+use crate::output::order::natural;
 
 /// The command.
 pub(crate) static LEAF: Leaf = Leaf::new::<LsArgs>(
@@ -67,9 +68,9 @@ impl Verb for LsArgs {
             Some(_) => used(&engine)?,
             None => std::collections::BTreeSet::new(),
         };
-        let rows: Vec<Row> = engine
-            .store()
-            .all_volumes()?
+        let mut volumes = engine.store().all_volumes()?;
+        volumes.sort_by(|a, b| natural(&a.name, &b.name));
+        let rows: Vec<Row> = volumes
             .iter()
             .filter(|volume| filters.admits(volume, &used))
             .map(row)

@@ -31,7 +31,7 @@ pub(crate) struct PruneArgs {
 impl Verb for PruneArgs {
     fn run(self, context: &Context, _plain: Vec<String>) -> Result<()> {
         if self.filter.iter().any(|(name, _)| name == "until") {
-            return Err(Failure::said(format!("{DAEMON}invalid filter 'until'")));
+            return Err(Failure::said(format!("{DAEMON}Invalid filter 'until'")));
         }
         let filters = Filters::parse(&self.filter, Timestamp::now())?;
         let warning = if self.all {
