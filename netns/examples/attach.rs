@@ -36,6 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let prepared = netns::prepare(
             &mut host,
             &Attach {
+                further: &[],
                 network: &network.network,
                 container: &container,
                 name: &container,

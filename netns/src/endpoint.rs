@@ -9,7 +9,7 @@ use crate::error::NetError;
 use crate::firewall::{Hand, LinkRule, Opening, PublishRule};
 use crate::hold::{Alive, Hold};
 use crate::host::{Facts, Host};
-use crate::ipam::{self, mac_of};
+use crate::ipam::{self, AddressError, mac_of};
 use crate::network::Network;
 use crate::port::{Allocator, Binding, Port, PortMap, PortRange, Publish, Socket, to_bind};
 use crate::step::{Interface, NetStep, Openings, Settings, Sublink, Veth};
@@ -19,7 +19,7 @@ mod ground;
 mod moved;
 
 pub use ground::{removal, setup};
-pub use moved::{is_of, way_out};
+pub use moved::{is_of, parted, publishes, way_out};
 
 /// A container that is to be attached to a network with a bridge.
 #[derive(Clone, Copy)]
@@ -36,6 +36,8 @@ pub struct Attach<'a> {
     pub interface: &'a str,
     /// Addresses asked for, at most one per family.
     pub addresses: &'a [IpAddr],
+    /// Addresses beyond those of the network's subnets, which are not reserved.
+    pub further: &'a [IpNet],
     /// The hardware address asked for.
     pub mac: Option<Mac>,
     /// Its ports that are to be published.
@@ -147,7 +149,8 @@ fn reserve(
             .iter()
             .find(|address| address.is_ipv4() == pool.gateway.is_ipv4())
             .copied();
-        let held = ipam::reserve(&directory, pool, attach.container, attach.alive, wanted)?;
+        let held = ipam::reserve(&directory, pool, attach.container, attach.alive, wanted)
+            .map_err(|error| unaddressed(error, network))?;
         addresses.push(held.address);
         holds.push(held.hold);
     }
@@ -181,6 +184,18 @@ fn reserve(
     Ok((addresses, sockets))
 }
 
+/// An address that could not be had, of which network.
+fn unaddressed(error: AddressError, network: &Network) -> NetError {
+    match error {
+        AddressError::Exhausted(family) => NetError::Exhausted {
+            family,
+            name: network.name.clone(),
+            id: network.id.clone(),
+        },
+        other => NetError::Address(other),
+    }
+}
+
 type Reserved = (Vec<IpNet>, Vec<Socket>, Vec<Hold>);
 
 fn prepared(
@@ -200,6 +215,7 @@ fn prepared(
         network: attach.network,
         interface: attach.interface,
         addresses: &addresses,
+        further: attach.further,
         mac,
         holds: &holds,
         bindings: &bindings,
@@ -231,6 +247,8 @@ pub struct Request<'a> {
     pub interface: &'a str,
     /// Its addresses.
     pub addresses: &'a [IpNet],
+    /// Addresses beyond those of the network's subnets.
+    pub further: &'a [IpNet],
     /// Its hardware address.
     pub mac: Mac,
     /// What is reserved for it.
@@ -364,7 +382,7 @@ fn of_interface(request: &Request<'_>) -> Option<Settings> {
 fn interface(request: &Request<'_>) -> Interface {
     Interface {
         device: Some(request.interface.to_owned()),
-        addresses: request.addresses.to_vec(),
+        addresses: [request.addresses, request.further].concat(),
         gateways: match request.default_route {
             true => moved::gateways(request.network),
             false => Vec::new(),

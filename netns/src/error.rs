@@ -33,6 +33,16 @@ pub enum NetError {
     /// No address is to be had.
     #[error(transparent)]
     Address(#[from] AddressError),
+    /// All addresses of a network are in use.
+    #[error("no available IPv{family} addresses on this network's address pools: {name} ({id})")]
+    Exhausted {
+        /// 4 or 6.
+        family: u8,
+        /// The network's name.
+        name: String,
+        /// The network's id.
+        id: String,
+    },
     /// A port cannot be published.
     #[error(
         "driver failed programming external connectivity on endpoint {name} ({endpoint}): {reason}"

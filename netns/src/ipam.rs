@@ -13,8 +13,8 @@ use crate::network::Pool;
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
     /// All are taken.
-    #[error("no available IPv{} addresses on this network's address pools", family(.0))]
-    Exhausted(IpNet),
+    #[error("no available IPv{0} addresses on this network's address pools")]
+    Exhausted(u8),
     /// It lies outside the subnet.
     #[error("Invalid address {0}: It does not belong to any of this network's subnets")]
     Foreign(IpAddr),
@@ -45,13 +45,10 @@ pub struct Held {
 }
 
 /// The addresses of a pool that containers may have, from the lowest: neither the network's own
-/// nor the broadcast address nor the gateway.
+/// nor the broadcast address nor the gateway, and none that is reserved.
 pub fn candidates(pool: &Pool) -> impl Iterator<Item = IpAddr> + use<> {
-    let Pool {
-        subnet,
-        gateway,
-        range,
-    } = *pool;
+    let (subnet, gateway, range) = (pool.subnet, pool.gateway, pool.range);
+    let reserved = pool.reserved.clone();
     let span = range.unwrap_or(subnet);
     let (first, last) = match span {
         IpNet::V4(net) => (
@@ -67,6 +64,7 @@ pub fn candidates(pool: &Pool) -> impl Iterator<Item = IpAddr> + use<> {
             *address != subnet.network()
                 && (!v4 || *address != subnet.broadcast())
                 && *address != gateway
+                && !reserved.contains(address)
         })
 }
 
@@ -128,11 +126,13 @@ pub fn reserve(
             });
         }
     }
-    Err(AddressError::Exhausted(pool.subnet))
+    Err(AddressError::Exhausted(family(&pool.subnet)))
 }
 
 fn candidates_contain(pool: &Pool, address: IpAddr) -> bool {
-    pool.range.unwrap_or(pool.subnet).contains(&address) && address != pool.gateway
+    pool.range.unwrap_or(pool.subnet).contains(&address)
+        && address != pool.gateway
+        && !pool.reserved.contains(&address)
 }
 
 fn reserve_this(
@@ -149,6 +149,12 @@ fn reserve_this(
         return Err(AddressError::InUse {
             address,
             owner: "the network's gateway".to_owned(),
+        });
+    }
+    if pool.reserved.contains(&address) {
+        return Err(AddressError::InUse {
+            address,
+            owner: "the network's --aux-address".to_owned(),
         });
     }
     let broadcast = pool.subnet.addr().is_ipv4() && address == pool.subnet.broadcast();
@@ -194,6 +200,12 @@ mod tests {
             range: "10.77.0.128/25".parse().ok(),
             ..pool("10.77.0.0/24")
         };
+        let with_reserved = Pool {
+            reserved: ["10.77.0.2", "10.77.0.4"]
+                .map(|ip| ip.parse().unwrap())
+                .into(),
+            ..pool("10.77.0.0/24")
+        };
         for (pool, taken, want) in [
             (pool("172.17.0.0/16"), vec![], "172.17.0.2"),
             (
@@ -202,6 +214,7 @@ mod tests {
                 "172.17.0.3",
             ),
             (with_range, vec![], "10.77.0.128"),
+            (with_reserved, vec!["10.77.0.3"], "10.77.0.5"),
             (pool("10.0.0.0/30"), vec![], "10.0.0.2"),
             (pool("fd00::/64"), vec!["fd00::2"], "fd00::3"),
         ] {
@@ -243,7 +256,10 @@ mod tests {
     #[test]
     fn an_address_asked_for() {
         let scratch = tempfile::tempdir().unwrap();
-        let pool = pool("10.78.0.0/26");
+        let pool = Pool {
+            reserved: vec!["10.78.0.8".parse().unwrap()],
+            ..pool("10.78.0.0/26")
+        };
         let ask = |address: &str| {
             let address = address.parse().ok();
             reserve(scratch.path(), &pool, "a", &|_| true, address)
@@ -256,8 +272,8 @@ mod tests {
             ask("10.78.0.77").unwrap_err().to_string(),
             "Invalid address 10.78.0.77: It does not belong to any of this network's subnets"
         );
-        // the gateway's, the network's own, the broadcast address
-        for address in ["10.78.0.1", "10.78.0.0", "10.78.0.63"] {
+        // the gateway's, the network's own, the broadcast address, one that is reserved
+        for address in ["10.78.0.1", "10.78.0.0", "10.78.0.63", "10.78.0.8"] {
             assert_eq!(
                 ask(address).unwrap_err().to_string(),
                 "Address already in use"

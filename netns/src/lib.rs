@@ -22,7 +22,8 @@ mod ticker;
 pub mod uplink;
 
 pub use endpoint::{
-    Attach, Endpoint, Prepared, Sandbox, bare, is_of, prepare, removal, setup, way_out,
+    Attach, Endpoint, Prepared, Sandbox, bare, is_of, parted, prepare, publishes, removal, setup,
+    way_out,
 };
 pub use error::NetError;
 pub use host::{DefaultBridge, DefaultNetwork, Facts, Host};

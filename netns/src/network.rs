@@ -49,7 +49,7 @@ impl fmt::Display for Driver {
 }
 
 /// One address range of a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
     /// The network, host bits zero.
     pub subnet: IpNet,
@@ -57,6 +57,12 @@ pub struct Pool {
     pub gateway: IpAddr,
     /// The part of it that containers are given addresses from; all of it without one.
     pub range: Option<IpNet>,
+    /// Addresses of it that others have: no container gets one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reserved: Vec<IpAddr>,
+    /// Where the containers' default route leads, where that is not the gateway; one of `reserved`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<IpAddr>,
 }
 
 impl Pool {
@@ -67,20 +73,27 @@ impl Pool {
             IpNet::V4(net) => IpAddr::V4(Ipv4Addr::from(u32::from(net.network()) + 1)),
             IpNet::V6(net) => IpAddr::V6((u128::from(net.network()) + 1).into()),
         };
-        Self {
-            subnet,
-            gateway,
-            range: None,
-        }
+        Self::with_gateway(subnet, gateway)
     }
 
     /// The pool of a bridge that has this address.
     pub fn of_address(address: IpNet) -> Self {
+        Self::with_gateway(address.trunc(), address.addr())
+    }
+
+    fn with_gateway(subnet: IpNet, gateway: IpAddr) -> Self {
         Self {
-            subnet: address.trunc(),
-            gateway: address.addr(),
+            subnet,
+            gateway,
             range: None,
+            reserved: Vec::new(),
+            router: None,
         }
+    }
+
+    /// Where the containers' default route leads.
+    pub fn router(&self) -> IpAddr {
+        self.router.unwrap_or(self.gateway)
     }
 
     /// The gateway with the subnet's prefix: what the bridge is configured with.
@@ -241,7 +254,7 @@ pub enum NetworkError {
     )]
     NoPool,
     /// The subnet is too small to hold a gateway and a container.
-    #[error("the subnet {0} is too small for a network")]
+    #[error("failed to allocate gateway (): No available addresses on this pool")]
     TooSmall(IpNet),
     /// The bridge's name cannot be a device's.
     #[error("invalid bridge name {0:?}")]

@@ -1,7 +1,7 @@
 //! Where a container can be reached: `NetworkSettings` of inspect, `Ports` of `ps` and `port`.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netns::port::{HostPort, Port, PortMap};
 use serde::Serialize;
@@ -79,7 +79,7 @@ pub struct Mirror {
 pub struct EndpointDocument {
     /// What the user fixed.
     #[serde(rename = "IPAMConfig")]
-    pub ipam_config: Option<BTreeMap<String, String>>,
+    pub ipam_config: Option<Fixed>,
     /// On networks of the user's.
     pub links: Option<Vec<String>>,
     /// On networks of the user's.
@@ -109,8 +109,23 @@ pub struct EndpointDocument {
     pub global_ipv6_prefix_len: u8,
     /// Hardware address.
     pub mac_address: String,
-    /// Always null.
+    /// `--driver-opt`.
     pub driver_opts: Option<BTreeMap<String, String>>,
+}
+
+/// The addresses that the user fixed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Fixed {
+    /// `--ip`.
+    #[serde(rename = "IPv4Address", skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
+    /// `--ip6`.
+    #[serde(rename = "IPv6Address", skip_serializing_if = "Option::is_none")]
+    pub address6: Option<Ipv6Addr>,
+    /// `--link-local-ip`.
+    #[serde(rename = "LinkLocalIPs", skip_serializing_if = "Vec::is_empty")]
+    pub link_local: Vec<IpAddr>,
 }
 
 fn text4(address: Option<Ipv4Addr>) -> String {
@@ -140,7 +155,7 @@ impl From<&EndpointRecord> for EndpointDocument {
             global_ipv6_address: text6(endpoint.address6),
             global_ipv6_prefix_len: endpoint.prefix6,
             mac_address: endpoint.mac_address.clone(),
-            driver_opts: None,
+            driver_opts: endpoint.driver_options.clone(),
         }
     }
 }
@@ -153,25 +168,26 @@ impl From<&EndpointWish> for EndpointDocument {
             ipam_config: fixed(wish),
             links: some(&wish.links),
             aliases: some(&wish.aliases),
+            driver_opts: options(wish),
             ..Self::default()
         }
     }
 }
 
 /// The addresses that the user fixed.
-fn fixed(wish: &EndpointWish) -> Option<BTreeMap<String, String>> {
-    let v4 = wish
-        .address
-        .map(|address| ("IPv4Address", address.to_string()));
-    let v6 = wish
-        .address6
-        .map(|address| ("IPv6Address", address.to_string()));
-    let all: BTreeMap<String, String> = [v4, v6]
-        .into_iter()
-        .flatten()
-        .map(|(name, address)| (name.to_owned(), address))
-        .collect();
-    (!all.is_empty()).then_some(all)
+fn fixed(wish: &EndpointWish) -> Option<Fixed> {
+    let fixed = Fixed {
+        address: wish.address,
+        address6: wish.address6,
+        link_local: wish.link_local.clone(),
+    };
+    (fixed != Fixed::default()).then_some(fixed)
+}
+
+/// The options for the driver, where there are any.
+pub(crate) fn options(wish: &EndpointWish) -> Option<BTreeMap<String, String>> {
+    let options = &wish.driver_options;
+    (!options.is_empty()).then(|| options.clone())
 }
 
 impl From<&EndpointDocument> for Mirror {

@@ -237,6 +237,25 @@ impl Life {
         }
     }
 
+    /// Takes back what leads published ports to the container's place on a network.
+    pub(super) fn unpublish(
+        &mut self,
+        container: &Container,
+        network: &netns::network::Network,
+    ) -> Result<()> {
+        if let Some((_, steps)) = &mut self.plan {
+            let parted = steps.drain(..).flat_map(|step| match step {
+                StartStep::Network(step) => {
+                    let parts = netns::parted(step).into_iter();
+                    parts.map(StartStep::Network).collect()
+                }
+                other => vec![other],
+            });
+            *steps = parted.collect();
+        }
+        self.take_back(container, |step| netns::publishes(step, network))
+    }
+
     /// What is published.
     pub(super) fn bindings(&self) -> Vec<Binding> {
         let proxy = self.proxy.as_ref();

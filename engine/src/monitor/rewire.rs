@@ -9,7 +9,7 @@ use netns::{NetStep, Sandbox};
 
 use super::life::Life;
 use super::wire::attach::Attacher;
-use super::wire::place::Place;
+use super::wire::place::{Place, Rank, leader, rank};
 use super::{Monitor, files, names};
 use crate::Engine;
 use crate::error::{Error, Result};
@@ -61,13 +61,13 @@ fn join(engine: &Engine, container: &Container, wish: NetworkWish, life: &mut Li
     let lock = engine.store().share_networks()?;
     let host = inside(life)?;
     let place = Place::of(engine, container, wish, host)?;
-    let leads = match led {
-        None => true,
-        Some((_, internal)) => internal && !place.network.internal,
-    };
+    let own = rank(place.network.internal, place.wish.endpoint.priority);
+    let leads = led.is_none_or(|(_, leader)| own < leader);
+    // what is published moves once there is a place to move to
+    let shifted = led.filter(|(_, leader)| leads && !is_internal(leader));
     let attacher = Attacher::new(engine, container, &place)?
         .with_interface(next_interface(&record))
-        .with_gateway(leads)
+        .with_gateway(leads && shifted.is_none())
         .with_sandbox(Sandbox::Wired);
     let prepared = attacher.prepare(host)?;
     drop(lock);
@@ -80,6 +80,14 @@ fn join(engine: &Engine, container: &Container, wish: NetworkWish, life: &mut Li
     if !prepared.sockets.is_empty() {
         life.publish(prepared.sockets, &addresses)?;
         record.ports = ports;
+    }
+    if let Some((leader, _)) = shifted {
+        shift(
+            engine,
+            container,
+            (&record.endpoints[leader], &endpoint),
+            life,
+        )?;
     }
     record.endpoints.push(endpoint.clone());
     container.run.write_network(&record)?;
@@ -108,7 +116,7 @@ fn leave(engine: &Engine, container: &Container, name: &str, life: &mut Life) ->
         engine.leave_receivers(container, &container.current_name());
     }
     let (held, ports) = (host.addresses_directory(name), host.ports_directory());
-    let publishes = matches!(next, Some((_, false)));
+    let publishes = next.is_some_and(|(_, leader)| !is_internal(&leader));
     let closes = led && !publishes;
     // what cannot be taken back is told, but does not keep the rest from its turn
     let undone = life.take_back(container, |step| {
@@ -133,6 +141,33 @@ fn leave(engine: &Engine, container: &Container, name: &str, life: &mut Life) ->
     undone
 }
 
+/// Moves the way out and what is published from one network to another, and back where that
+/// fails: then the container is not on the other.
+fn shift(
+    engine: &Engine,
+    container: &Container,
+    (from, to): (&EndpointRecord, &EndpointRecord),
+    life: &mut Life,
+) -> Result<()> {
+    let host = inside(life)?;
+    let old = Place::of(engine, container, NetworkWish::on(&from.network), host)?;
+    let moved = life
+        .unpublish(container, &old.network)
+        .and_then(|()| lead(engine, container, to, life));
+    let Err(error) = moved else {
+        return Ok(());
+    };
+    let host = inside(life)?;
+    let new = Place::of(engine, container, NetworkWish::on(&to.network), host)?;
+    let held = host.addresses_directory(&to.network);
+    // the first error is the one to tell
+    let _ = life.take_back(container, |step| {
+        netns::is_of(step, &new.network, &to.interface, &held)
+    });
+    let _ = lead(engine, container, from, life);
+    Err(error)
+}
+
 /// Makes a network that the container is on its way out and the place of its published ports.
 fn lead(
     engine: &Engine,
@@ -153,18 +188,19 @@ fn lead(
     Ok(())
 }
 
-/// Which of its networks leads outside, and whether that one is internal: the rule of the start.
-fn way_out(engine: &Engine, record: &NetworkRecord) -> Result<Option<(usize, bool)>> {
-    let mut first = None;
-    for (number, endpoint) in record.endpoints.iter().enumerate() {
+/// Which of its networks leads outside, and its rank: the rule of the start.
+fn way_out(engine: &Engine, record: &NetworkRecord) -> Result<Option<(usize, Rank)>> {
+    let mut ranks = Vec::with_capacity(record.endpoints.len());
+    for endpoint in &record.endpoints {
         let network = engine.store().user_network(&endpoint.network)?;
         let internal = network.is_some_and(|network| network.internal);
-        if !internal {
-            return Ok(Some((number, false)));
-        }
-        first = first.or(Some((number, true)));
+        ranks.push(rank(internal, endpoint.priority));
     }
-    Ok(first)
+    Ok(leader(ranks))
+}
+
+fn is_internal((internal, _): &Rank) -> bool {
+    *internal
 }
 
 fn addresses(endpoint: &EndpointRecord) -> Vec<IpAddr> {
@@ -220,11 +256,29 @@ mod tests {
         std::fs::write(networks.join("in.json"), r#"{"Name":"in","Internal":true}"#).unwrap();
         for (names, expected) in [
             (&[][..], None),
-            (&[("bridge", "eth0")], Some((0, false))),
-            (&[("in", "eth0")], Some((0, true))),
-            (&[("in", "eth0"), ("bridge", "eth1")], Some((1, false))),
+            (&[("bridge", "eth0")], Some((0, rank(false, 0)))),
+            (&[("in", "eth0")], Some((0, rank(true, 0)))),
+            (
+                &[("in", "eth0"), ("bridge", "eth1")],
+                Some((1, rank(false, 0))),
+            ),
         ] {
             assert_eq!(way_out(&engine, &record(names)).unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn a_priority_goes_before_the_order_but_leads_out_of_nothing_internal() {
+        let (_directory, engine) = engine();
+        let networks = engine.store().networks();
+        std::fs::create_dir_all(&networks).unwrap();
+        std::fs::write(networks.join("in.json"), r#"{"Name":"in","Internal":true}"#).unwrap();
+        let mut record = record(&[("bridge", "eth0"), ("un", "eth1"), ("in", "eth2")]);
+        record.endpoints[2].priority = 9;
+        assert_eq!(way_out(&engine, &record).unwrap().unwrap().0, 0);
+        record.endpoints[1].priority = 1;
+        assert_eq!(way_out(&engine, &record).unwrap().unwrap().0, 1);
+        record.endpoints[1].priority = -1;
+        assert_eq!(way_out(&engine, &record).unwrap().unwrap().0, 0);
     }
 }

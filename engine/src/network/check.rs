@@ -100,6 +100,12 @@ pub(crate) fn check(network: &Network, wish: &EndpointWish) -> Result<()> {
     if let Some(mac) = &wish.mac_address {
         read_mac(mac)?;
     }
+    if let Some(address) = wish.link_local.iter().find(|one| !is_link_local(one)) {
+        return Err(
+            Error::invalid(format!("invalid link local IP address: {address}"))
+                .hint("link-local addresses are those of 169.254.0.0/16 and of fe80::/10"),
+        );
+    }
     if network.driver == "ipvlan" && wish.mac_address.is_some() {
         return Err(Error::invalid(
             "ipvlan interfaces do not support custom mac address assignment",
@@ -107,6 +113,14 @@ pub(crate) fn check(network: &Network, wish: &EndpointWish) -> Result<()> {
     }
     if is_predefined(&network.name) {
         return on_no_network_of_a_user(wish);
+    }
+    if network.config_only {
+        return Err(
+            Error::invalid("cannot create endpoint on configuration-only network").hint(format!(
+                "make a network from it: 'rbox network create --config-from {} NAME'",
+                network.name
+            )),
+        );
     }
     let addresses = [wish.address.map(IpAddr::V4), wish.address6.map(IpAddr::V6)];
     for address in addresses.into_iter().flatten() {
@@ -134,6 +148,13 @@ pub(crate) fn check(network: &Network, wish: &EndpointWish) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn is_link_local(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
 }
 
 fn on_no_network_of_a_user(wish: &EndpointWish) -> Result<()> {

@@ -10,6 +10,7 @@ use netns::network::{BridgeOptions, Occupied, check_device};
 use netns::uplink::Uplink;
 use plan::{Faults, Run};
 
+use super::configuration::configuration;
 use super::subnet::{SubnetRequest, Wanted, choose};
 use super::{BRIDGE, Network, is_name, is_predefined, unmade};
 use crate::Engine;
@@ -37,6 +38,12 @@ pub struct NetworkRequest {
     pub options: BTreeMap<String, String>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
+    /// `--config-only`: nothing is made, others are made from it.
+    pub config_only: bool,
+    /// `--config-from`: the network that holds the configuration.
+    pub config_from: String,
+    /// `--ipam-opt`.
+    pub ipam_options: BTreeMap<String, String>,
 }
 
 impl Engine {
@@ -57,13 +64,20 @@ impl Engine {
                 request.name
             )));
         }
-        let network = self.plan_network(request)?;
+        let network = match request.config_only {
+            true => configuration(request)?,
+            false => self.plan_network(&self.configured(request)?)?,
+        };
         let path = self
             .store()
             .networks()
             .join(format!("{}.json", network.name));
         write(&path, &network)?;
-        if let Err(error) = self.lay(&network) {
+        let laid = match network.config_only {
+            true => Ok(()),
+            false => self.lay(&network),
+        };
+        if let Err(error) = laid {
             let _ = self.take_up(&network);
             fs::remove_file(&path).map_err(|error| Error::file("remove", &path, error))?;
             return Err(error);
@@ -74,23 +88,7 @@ impl Engine {
 
     /// The network with its addresses chosen and its bridge named; nothing is made.
     fn plan_network(&self, request: &NetworkRequest) -> Result<Network> {
-        let mut network = Network {
-            version: Network::VERSION,
-            id: random_hex()?,
-            name: request.name.clone(),
-            created: Time::now(),
-            driver: match request.driver.as_str() {
-                "" => BRIDGE.to_owned(),
-                driver => driver.to_owned(),
-            },
-            ipv6: request.ipv6,
-            internal: request.internal,
-            attachable: request.attachable,
-            user_subnets: !request.subnets.is_empty(),
-            options: request.options.clone(),
-            labels: request.labels.clone(),
-            ..Network::default()
-        };
+        let mut network = bare(request)?;
         let occupied = match network.uplink().map_err(|error| unmade(&error))? {
             Some(uplink) => self.look_at_wire(&network, &uplink)?,
             None => self.look_at_bridge(&mut network)?,
@@ -134,6 +132,13 @@ impl Engine {
                 network.driver
             ))
             .hint("make it with the driver bridge"));
+        }
+        if uplink.parent == "lo" {
+            return Err(Error::invalid(format!(
+                "loopback interface is not a valid {} parent link",
+                network.driver
+            ))
+            .hint("name a device with a wire: '-o parent=eth0'"));
         }
         let mut host = self.net_host();
         if !host.has_device(&uplink.parent).map_err(unseen)? {
@@ -229,6 +234,29 @@ impl Engine {
         let event = Event::new("network", action, &network.id, &attributes);
         let _ = self.events().append(&event);
     }
+}
+
+/// The network with nothing chosen.
+pub(super) fn bare(request: &NetworkRequest) -> Result<Network> {
+    Ok(Network {
+        version: Network::VERSION,
+        id: random_hex()?,
+        name: request.name.clone(),
+        created: Time::now(),
+        driver: match request.driver.as_str() {
+            "" => BRIDGE.to_owned(),
+            driver => driver.to_owned(),
+        },
+        ipv6: request.ipv6,
+        internal: request.internal,
+        attachable: request.attachable,
+        config_from: request.config_from.clone(),
+        ipam_options: request.ipam_options.clone(),
+        user_subnets: !request.subnets.is_empty(),
+        options: request.options.clone(),
+        labels: request.labels.clone(),
+        ..Network::default()
+    })
 }
 
 fn unseen(error: netns::NetError) -> Error {

@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::{Network, Subnet};
 use crate::Engine;
-use crate::config::Empty;
 use crate::error::Result;
 use crate::id::ContainerId;
 use crate::time::Time;
@@ -37,9 +36,9 @@ pub struct Document {
     pub attachable: bool,
     /// Always false.
     pub ingress: bool,
-    /// Always empty.
+    /// What it was made from.
     pub config_from: ConfigFrom,
-    /// Always false.
+    /// It is a configuration for others.
     pub config_only: bool,
     /// Running containers on it.
     pub containers: BTreeMap<ContainerId, Place>,
@@ -55,8 +54,8 @@ pub struct Document {
 pub struct Ipam {
     /// Always `default`.
     pub driver: &'static str,
-    /// Null for networks that are always there, else empty.
-    pub options: Option<Empty>,
+    /// Null for networks that are always there, else `--ipam-opt`.
+    pub options: Option<BTreeMap<String, String>>,
     /// The subnets.
     pub config: Vec<Subnet>,
 }
@@ -65,7 +64,7 @@ pub struct Ipam {
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ConfigFrom {
-    /// Always empty.
+    /// The configuration's name; empty without.
     pub network: String,
 }
 
@@ -106,14 +105,16 @@ impl Engine {
             ipv6: network.ipv6,
             ipam: Ipam {
                 driver: "default",
-                options: (!made).then_some(Empty {}),
+                options: (!made).then_some(network.ipam_options),
                 config: network.subnets,
             },
             internal: network.internal,
             attachable: network.attachable,
             ingress: false,
-            config_from: ConfigFrom::default(),
-            config_only: false,
+            config_from: ConfigFrom {
+                network: network.config_from,
+            },
+            config_only: network.config_only,
             containers,
             options: network.options,
             labels: network.labels,

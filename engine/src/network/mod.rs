@@ -27,6 +27,7 @@ use crate::time::Time;
 use crate::{Engine, ErrorKind};
 
 mod check;
+mod configuration;
 mod connect;
 mod create;
 mod inspect;
@@ -63,6 +64,15 @@ pub struct Network {
     pub internal: bool,
     /// As asked for; it means nothing on one machine.
     pub attachable: bool,
+    /// It is a configuration for other networks, and nobody is on it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub config_only: bool,
+    /// The configuration that it was made from.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub config_from: String,
+    /// `--ipam-opt`; they mean nothing to rbox's own way of giving addresses.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub ipam_options: BTreeMap<String, String>,
     /// Subnets as inspect shows them.
     pub subnets: Vec<Subnet>,
     /// The subnets are the user's own, so that containers may ask for an address.
@@ -89,6 +99,12 @@ pub struct Subnet {
     /// The bridge's own address.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub gateway: String,
+    /// Addresses that no container gets.
+    #[serde(
+        rename = "AuxiliaryAddresses",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub reserved: BTreeMap<String, String>,
 }
 
 impl Network {
@@ -318,6 +334,12 @@ pub(crate) fn is_name(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(byte))
 }
 
+/// Whether a switch that is left out of documents is off.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(switch: &bool) -> bool {
+    !switch
+}
+
 /// What a subnet's entry says.
 pub(crate) fn subnet_entry(subnet: IpNet, gateway: Option<IpAddr>) -> Subnet {
     Subnet {
@@ -326,6 +348,7 @@ pub(crate) fn subnet_entry(subnet: IpNet, gateway: Option<IpAddr>) -> Subnet {
         gateway: gateway
             .map(|gateway| gateway.to_string())
             .unwrap_or_default(),
+        reserved: BTreeMap::new(),
     }
 }
 
@@ -340,9 +363,10 @@ pub(crate) fn unmade(error: &NetworkError) -> Error {
         NetworkError::NoParent(_) => {
             Error::invalid(error.to_string()).hint("name it with '-o parent=DEVICE'")
         }
-        NetworkError::TooSmall(_) | NetworkError::Device(_) | NetworkError::Option { .. } => {
-            Error::invalid(error.to_string())
-        }
+        NetworkError::TooSmall(subnet) => Error::invalid(error.to_string()).hint(format!(
+            "{subnet} is too small for a network: choose a larger --subnet"
+        )),
+        NetworkError::Device(_) | NetworkError::Option { .. } => Error::invalid(error.to_string()),
     }
 }
 

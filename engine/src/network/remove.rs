@@ -39,7 +39,9 @@ impl Engine {
             return Ok(removed);
         }
         let _lock = self.store().own_networks()?;
-        for network in candidates.into_iter().filter(wanted) {
+        // a configuration is used by being there
+        let candidates = candidates.into_iter().filter(|one| !one.config_only);
+        for network in candidates.filter(wanted) {
             match self.remove_unused(&network) {
                 Ok(()) => removed.push(network),
                 Err(error) if error.kind() == ErrorKind::Forbidden => {}
@@ -51,6 +53,7 @@ impl Engine {
 
     /// With the lock held: nobody can begin to use it between the look and the removal.
     fn remove_unused(&self, network: &Network) -> Result<()> {
+        self.check_configuration_is_free(network)?;
         let host = self.net_host();
         let addresses = host.addresses_directory(&network.name);
         let held = netns::hold::held(&addresses)
@@ -65,7 +68,9 @@ impl Engine {
             )
             .hint(self.who_is_on(owner, network)));
         }
-        self.take_up(network)?;
+        if !network.config_only {
+            self.take_up(network)?;
+        }
         let path = self.store().network_path(&network.name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

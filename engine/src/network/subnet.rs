@@ -1,5 +1,6 @@
 //! Which addresses a new network gets: what the user asked for against what is taken (pure).
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv6Net};
@@ -8,8 +9,8 @@ use netns::network::{Occupied, Pool, choose_pool};
 use super::{Subnet, subnet_entry, unmade};
 use crate::error::{Error, Result};
 
-/// `--subnet`, with the `--ip-range` and the `--gateway` that belong to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// `--subnet`, with what belongs to it: `--ip-range`, `--gateway`, `--aux-address`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubnetRequest {
     /// All of it.
     pub subnet: IpNet,
@@ -17,7 +18,12 @@ pub struct SubnetRequest {
     pub range: Option<IpNet>,
     /// The bridge's own address; the first without one.
     pub gateway: Option<IpAddr>,
+    /// `--aux-address`: addresses that others have, by what the user calls them.
+    pub reserved: BTreeMap<String, IpAddr>,
 }
+
+/// Names of reserved addresses that the containers' default route leads to, as Docker has it.
+const ROUTERS: [&str; 2] = ["DefaultGatewayIPv4", "DefaultGatewayIPv6"];
 
 /// The pools of a new network, IPv4 first, and what inspect shows of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -106,16 +112,49 @@ impl Chosen {
             }
             pool.gateway = gateway;
         }
+        reserve(&mut pool, request)?;
         self.pools.push(pool);
         self.shown.push(Subnet {
             range: request
                 .range
                 .map(|range| range.to_string())
                 .unwrap_or_default(),
+            reserved: texts(&request.reserved),
             ..subnet_entry(request.subnet, request.gateway)
         });
         Ok(())
     }
+}
+
+/// Keeps addresses from containers.
+fn reserve(pool: &mut Pool, request: &SubnetRequest) -> Result<()> {
+    let subnet = pool.subnet;
+    let broadcast = |address| subnet.addr().is_ipv4() && address == subnet.broadcast();
+    for (name, address) in &request.reserved {
+        let taken = pool.reserved.contains(address)
+            || *address == pool.gateway
+            || *address == subnet.network()
+            || broadcast(*address);
+        if taken {
+            return Err(Error::conflict(format!(
+                "failed to allocate secondary ip address ({name}:{address}): Address already in use"
+            ))
+            .hint(format!(
+                "{address} is the gateway's or {subnet}'s own, or named twice: leave it out"
+            )));
+        }
+        pool.reserved.push(*address);
+        if ROUTERS.contains(&name.as_str()) {
+            pool.router = Some(*address);
+        }
+    }
+    Ok(())
+}
+
+/// What is shown of reserved addresses.
+pub(super) fn texts(reserved: &BTreeMap<String, IpAddr>) -> BTreeMap<String, String> {
+    let text = |(name, address): (&String, &IpAddr)| (name.clone(), address.to_string());
+    reserved.iter().map(text).collect()
 }
 
 /// A subnet of the range for private use (RFC 4193) that the network's id decides.
@@ -135,6 +174,7 @@ mod tests {
             subnet: subnet.parse().unwrap(),
             range: range.parse().ok(),
             gateway: gateway.parse().ok(),
+            reserved: BTreeMap::new(),
         }
     }
 
@@ -163,8 +203,8 @@ mod tests {
             chosen.shown,
             [Subnet {
                 subnet: "172.19.0.0/16".to_owned(),
-                range: String::new(),
                 gateway: "172.19.0.1".to_owned(),
+                ..Subnet::default()
             }]
         );
     }
@@ -185,6 +225,40 @@ mod tests {
         assert_eq!(chosen.shown[0].gateway, "");
         assert_eq!(chosen.shown[0].range, "10.77.0.128/25");
         assert_eq!(chosen.shown[1].gateway, "fd00:7::9");
+    }
+
+    #[test]
+    fn reserved_addresses_are_kept_and_some_lead_outside() {
+        let with = |list: &[(&str, &str)]| {
+            let reserved = list.iter();
+            let pair =
+                |(name, address): &(&str, &str)| ((*name).to_owned(), address.parse().unwrap());
+            chosen(
+                &[SubnetRequest {
+                    reserved: reserved.map(pair).collect(),
+                    ..request("10.77.0.0/24", "", "")
+                }],
+                false,
+                &[],
+            )
+        };
+        let both = [("host", "10.77.0.2"), ("DefaultGatewayIPv4", "10.77.0.254")];
+        let chosen = with(&both).unwrap();
+        assert_eq!(chosen.pools[0].reserved.len(), 2);
+        assert_eq!(chosen.pools[0].router().to_string(), "10.77.0.254");
+        assert_eq!(chosen.pools[0].gateway.to_string(), "10.77.0.1");
+        assert_eq!(chosen.shown[0].reserved["host"], "10.77.0.2");
+        for (list, at) in [
+            (&[("a", "10.77.0.1")][..], "a:10.77.0.1"),
+            (&[("a", "10.77.0.0")], "a:10.77.0.0"),
+            (&[("a", "10.77.0.255")], "a:10.77.0.255"),
+            (&[("a", "10.77.0.7"), ("b", "10.77.0.7")], "b:10.77.0.7"),
+        ] {
+            assert_eq!(
+                with(list).unwrap_err().to_string(),
+                format!("failed to allocate secondary ip address ({at}): Address already in use")
+            );
+        }
     }
 
     #[test]
@@ -221,7 +295,7 @@ mod tests {
             (
                 vec![request("10.1.0.0/31", "", "")],
                 false,
-                "the subnet 10.1.0.0/31 is too small for a network",
+                "failed to allocate gateway (): No available addresses on this pool",
             ),
         ] {
             let error = chosen(&list, ipv6, &["10.77.0.0/16"]).unwrap_err();

@@ -1,8 +1,10 @@
 //! What is kept of a container: the record that never changes and the state that does.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 
 use overlayfs::LayerId;
 use serde::{Deserialize, Serialize};
@@ -56,6 +58,14 @@ pub struct EndpointWish {
     pub address6: Option<std::net::Ipv6Addr>,
     /// `--mac-address`.
     pub mac_address: Option<String>,
+    /// `--link-local-ip`: further addresses, which nobody else is asked about.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub link_local: Vec<IpAddr>,
+    /// `--driver-opt`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub driver_options: BTreeMap<String, String>,
+    /// `--gw-priority`: of the networks that lead outside the one with the highest is the way out.
+    pub priority: i64,
     /// `name:alias`: names that only this container knows others by.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<String>,

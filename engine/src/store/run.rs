@@ -14,6 +14,7 @@
 //! The lock on `monitor` decides who may start a container; readers do not touch it but compare
 //! the process's start time with the recorded one.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -107,6 +108,11 @@ pub struct EndpointRecord {
     pub aliases: Option<Vec<String>>,
     /// Links on a network of the user's.
     pub links: Option<Vec<String>>,
+    /// Options for the driver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver_options: Option<BTreeMap<String, String>>,
+    /// How much it is the way out.
+    pub priority: i64,
     /// The interface inside: `eth0`.
     pub interface: String,
 }

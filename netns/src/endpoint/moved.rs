@@ -52,10 +52,9 @@ pub fn way_out(
 
 /// The gateways of a network's families; none where the device itself leads everywhere.
 pub(super) fn gateways(network: &Network) -> Vec<IpAddr> {
-    let gateway = |pool: &Pool| pool.gateway;
     match routes(network) {
         true => Vec::new(),
-        false => network.pools.iter().map(gateway).collect(),
+        false => network.pools.iter().map(Pool::router).collect(),
     }
 }
 
@@ -74,6 +73,37 @@ pub(super) fn leads(network: &Network) -> Vec<Family> {
 fn routes(network: &Network) -> bool {
     let uplink = network.uplink.as_ref();
     uplink.is_some_and(|uplink| uplink.mode.routes())
+}
+
+/// A step as it can be taken back in parts: what leads published ports, and what else it opens.
+pub fn parted(step: NetStep) -> Vec<NetStep> {
+    let NetStep::Openings(Openings { network, openings }) = step else {
+        return vec![step];
+    };
+    let is_published = |opening: &Opening| matches!(opening, Opening::Publish(_));
+    let (published, other): (Vec<_>, Vec<_>) = openings.into_iter().partition(is_published);
+    [other, published]
+        .into_iter()
+        .filter(|openings| !openings.is_empty())
+        .map(|openings| {
+            NetStep::Openings(Openings {
+                network: network.clone(),
+                openings,
+            })
+        })
+        .collect()
+}
+
+/// A step, [`parted`] before, leads published ports to a container's place on this network.
+pub fn publishes(step: &NetStep, network: &Network) -> bool {
+    let device = network.bridge.as_ref().map(|bridge| bridge.device.as_str());
+    let NetStep::Openings(Openings { network, openings }) = step else {
+        return false;
+    };
+    Some(network.rules.bridge.as_str()) == device
+        && openings
+            .iter()
+            .all(|one| matches!(one, Opening::Publish(_)))
 }
 
 /// A step of a container's plan was for its place on this network alone. `addresses` is where the

@@ -59,6 +59,7 @@ fn steps(network: &Network, facts: &Facts, publish: &[&str]) -> Vec<NetStep> {
         None => Vec::new(),
     };
     let request = Request {
+        further: &[],
         network,
         interface: "eth0",
         addresses: &addresses,

@@ -154,6 +154,7 @@ impl Engine {
             .flat_map(|spec| parse_publish(spec).unwrap())
             .collect();
         let attach = Attach {
+            further: &[],
             network: &network,
             container: id,
             name: id,

@@ -5,7 +5,7 @@ use engine::store::record::EndpointWish;
 
 use crate::app::{Count, Leaf, Verb};
 use crate::context::Context;
-use crate::error::{Failure, REFUSED, Result};
+use crate::error::Result;
 use crate::option::{host, network};
 
 /// The command.
@@ -44,35 +44,15 @@ pub(crate) struct ConnectArgs {
 
 impl Verb for ConnectArgs {
     fn run(self, context: &Context, plain: Vec<String>) -> Result<()> {
-        let given = [
-            (
-                !self.driver_opt.is_empty(),
-                "driver-opt",
-                "places on a network have no options",
-            ),
-            (
-                self.gw_priority.is_some_and(|priority| priority != 0),
-                "gw-priority",
-                "the first network that is not internal is the way out",
-            ),
-            (
-                !self.link_local_ip.is_empty(),
-                "link-local-ip",
-                "containers get one address per network and family",
-            ),
-        ];
-        if let Some((_, flag, why)) = given.iter().find(|(given, _, _)| *given) {
-            return Err(Failure::coded(
-                REFUSED,
-                format!("--{flag} is not supported by rbox: {why}"),
-            ));
-        }
         let wish = EndpointWish {
             aliases: self.alias,
             address: network::address4(self.ip.as_deref())?,
             address6: network::address6(self.ip6.as_deref())?,
             mac_address: None,
             links: self.link,
+            link_local: network::link_local(&self.link_local_ip)?,
+            driver_options: network::driver_options(&self.driver_opt)?,
+            priority: self.gw_priority.unwrap_or_default(),
         };
         context
             .engine()?

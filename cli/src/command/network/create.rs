@@ -1,5 +1,6 @@
 //! `rbox network create`: makes a network.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::IpAddr;
 
@@ -89,7 +90,8 @@ pub(crate) struct CreateArgs {
 impl Verb for CreateArgs {
     fn run(self, context: &Context, plain: Vec<String>) -> Result<()> {
         self.refuse()?;
-        let subnets = consolidate(&self.subnet, &self.ip_range, &self.gateway)?;
+        let mut subnets = consolidate(&self.subnet, &self.ip_range, &self.gateway)?;
+        set_aside(&mut subnets, &label::pairs(&self.aux_address))?;
         let request = NetworkRequest {
             name: plain[0].clone(),
             driver: self.driver.unwrap_or_default(),
@@ -97,6 +99,9 @@ impl Verb for CreateArgs {
             ipv6: self.ipv6,
             internal: self.internal,
             attachable: self.attachable,
+            config_only: self.config_only,
+            config_from: self.config_from.unwrap_or_default(),
+            ipam_options: label::pairs(&self.ipam_opt),
             options: label::pairs(&self.opt),
             labels: label::pairs(&self.label),
         };
@@ -109,48 +114,38 @@ impl Verb for CreateArgs {
 impl CreateArgs {
     fn refuse(&self) -> Result<()> {
         if let Some(driver) = self.ipam_driver.as_deref().filter(|one| *one != "default") {
-            return Err(Failure::said(format!(
-                "{DAEMON}could not resolve driver {driver} in registry"
-            )));
+            return Err(
+                Failure::said(format!("{DAEMON}plugin \"{driver}\" not found"))
+                    .hint("rbox gives addresses itself: leave --ipam-driver out"),
+            );
         }
-        let given = [
-            (
-                !self.aux_address.is_empty(),
-                "aux-address",
-                "keep addresses out of reach of containers with --ip-range",
-            ),
-            (
-                self.config_from.is_some(),
-                "config-from",
-                "networks are of one machine",
-            ),
-            (
-                self.config_only,
-                "config-only",
-                "networks are of one machine",
-            ),
-            (self.ingress, "ingress", "networks are of one machine"),
-            (
-                !self.ipam_opt.is_empty(),
-                "ipam-opt",
-                "addresses are given by rbox itself",
-            ),
-            (!self.ipv4, "ipv4=false", "every network has IPv4 addresses"),
-            (
-                self.scope.as_deref().is_some_and(|scope| scope != "local"),
-                "scope",
-                "networks are of one machine",
-            ),
-        ];
-        match given.iter().find(|(given, _, _)| *given) {
-            Some((_, flag, why)) => Err(Failure::coded(
+        if !self.ipv4 {
+            return Err(Failure::coded(
                 REFUSED,
-                format!("--{flag} is not supported by rbox: {why}"),
-            )),
-            None => Ok(()),
+                "--ipv4=false is not supported by rbox: every network has IPv4 addresses",
+            ));
+        }
+        if self.ingress {
+            return Err(Failure::said(format!(
+                "{DAEMON}Ingress network can only be global scope network"
+            ))
+            .hint(ONE_MACHINE));
+        }
+        match self.scope.as_deref().unwrap_or_default() {
+            "" | "local" => Ok(()),
+            "swarm" => Err(Failure::said(format!(
+                "{DAEMON}cannot create a swarm scoped network when swarm is not active"
+            ))
+            .hint(ONE_MACHINE)),
+            _ => Err(
+                Failure::said(format!("{DAEMON}This node is not a swarm manager."))
+                    .hint(ONE_MACHINE),
+            ),
         }
     }
 }
+
+const ONE_MACHINE: &str = "rbox's networks are of one machine: leave --scope and --ingress out";
 
 /// Puts ranges and gateways to their subnets, with the refusals of Docker's command line.
 fn consolidate(
@@ -165,7 +160,12 @@ fn consolidate(
     }
     let mut all: Vec<SubnetRequest> = Vec::new();
     for text in subnets {
-        let subnet = net(text)?;
+        let subnet: IpNet = text.parse().map_err(|_| {
+            Failure::said(format!(
+                "{DAEMON}Invalid subnet {text} : invalid CIDR address: {text}"
+            ))
+            .hint("a subnet looks like 10.1.0.0/16")
+        })?;
         if all.iter().any(|other| overlap(&other.subnet, &subnet)) {
             return Err(Failure::said(
                 "multiple overlapping subnet configuration is not supported",
@@ -175,6 +175,7 @@ fn consolidate(
             subnet,
             range: None,
             gateway: None,
+            reserved: BTreeMap::new(),
         });
     }
     for text in ranges {
@@ -209,6 +210,20 @@ fn consolidate(
     Ok(all)
 }
 
+/// Puts `--aux-address` to the subnets.
+fn set_aside(subnets: &mut [SubnetRequest], aside: &BTreeMap<String, String>) -> Result<()> {
+    for (name, text) in aside {
+        let wrong = || Failure::said(format!("no matching subnet for aux-address {text}"));
+        let address: IpAddr = text.parse().map_err(|_| wrong())?;
+        let found = subnets.iter_mut().find(|one| one.subnet.contains(&address));
+        found
+            .ok_or_else(wrong)?
+            .reserved
+            .insert(name.clone(), address);
+    }
+    Ok(())
+}
+
 fn net(text: &str) -> Result<IpNet> {
     text.parse()
         .map_err(|_| Failure::said(format!("invalid CIDR address: {text}")))
@@ -237,6 +252,24 @@ mod tests {
         assert_eq!(all[0].range.unwrap().to_string(), "10.1.128.0/17");
         assert_eq!(all[0].gateway.unwrap().to_string(), "10.1.0.9");
         assert_eq!(all[1].gateway.unwrap().to_string(), "fd00::9");
+    }
+
+    #[test]
+    fn addresses_are_set_aside_in_their_subnets() {
+        let mut all = consolidate(&words("10.1.0.0/16 fd00::/64"), &[], &[]).unwrap();
+        let aside = label::pairs(&words("a=10.1.0.2 b=fd00::2 a=10.1.0.3"));
+        set_aside(&mut all, &aside).unwrap();
+        assert_eq!(all[0].reserved["a"].to_string(), "10.1.0.3");
+        assert_eq!(all[1].reserved["b"].to_string(), "fd00::2");
+        for (text, named) in [("x=10.2.0.1", "10.2.0.1"), ("x", ""), ("x=y", "y")] {
+            match set_aside(&mut all, &label::pairs(&words(text))) {
+                Err(Failure::Said(message)) => assert_eq!(
+                    message.text,
+                    format!("no matching subnet for aux-address {named}")
+                ),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]
@@ -272,7 +305,13 @@ mod tests {
                 "10.2.0.1",
                 "no matching subnet for gateway 10.2.0.1",
             ),
-            ("10.1", "", "", "invalid CIDR address: 10.1"),
+            (
+                "10.1",
+                "",
+                "",
+                "Error response from daemon: Invalid subnet 10.1 : invalid CIDR address: 10.1",
+            ),
+            ("10.1.0.0/16", "10.1", "", "invalid CIDR address: 10.1"),
             (
                 "10.1.0.0/16 10.2.0.0/16",
                 "10.1.1.0/24 10.1.2.0/24",

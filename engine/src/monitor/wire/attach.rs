@@ -4,14 +4,17 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use netns::network::Network;
 use netns::port::{HostPort, Port, Publish};
 use netns::{Attach, Prepared, Sandbox};
 
 use super::failed;
 use super::place::Place;
 use crate::Engine;
+use crate::container::network::options;
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, random_hex};
+use crate::store::record::EndpointWish;
 use crate::store::{Container, EndpointRecord, PortRecord};
 
 /// One container on its way to a network.
@@ -83,6 +86,13 @@ impl<'a> Attacher<'a> {
         self.gateway
     }
 
+    /// Where the host is reached, or at least asked for: the bridge's own address, or the router
+    /// of a wire.
+    pub(crate) fn host_gateway(&self) -> Option<IpAddr> {
+        let pool = self.place.network.pools.first()?;
+        Some(pool.gateway)
+    }
+
     /// Reserves and plans.
     pub(crate) fn prepare(&self, host: &mut netns::Host) -> Result<Prepared> {
         let (record, network) = (&self.container.record, &self.place.network);
@@ -95,6 +105,7 @@ impl<'a> Attacher<'a> {
             .into_iter()
             .flatten()
             .collect();
+        let further = further(wish, network)?;
         let publishes = self.gateway && network.bridge.is_some() && !network.internal;
         let attach = Attach {
             network,
@@ -103,6 +114,7 @@ impl<'a> Attacher<'a> {
             endpoint: &self.endpoint,
             interface: &self.interface,
             addresses: &addresses,
+            further: &further,
             mac,
             publish: if publishes { &self.publish } else { &[] },
             exposed: &self.exposed,
@@ -147,6 +159,8 @@ impl<'a> Attacher<'a> {
             mac_address: mac_text(endpoint.mac),
             aliases: self.aliases(),
             links: self.links(),
+            driver_options: options(&self.place.wish.endpoint),
+            priority: self.place.wish.endpoint.priority,
             interface: self.interface.clone(),
         };
         let ports = prepared
@@ -175,6 +189,23 @@ impl<'a> Attacher<'a> {
         let links = &self.place.wish.endpoint.links;
         (self.place.user && !links.is_empty()).then(|| links.clone())
     }
+}
+
+/// Link-local addresses as Docker configures them.
+fn further(wish: &EndpointWish, network: &Network) -> Result<Vec<IpNet>> {
+    let mut all = Vec::with_capacity(wish.link_local.len());
+    for address in &wish.link_local {
+        if address.is_ipv6() && network.v6().is_none() {
+            return Err(Error::invalid(format!(
+                "invalid link local IP address: {address}: network {} has no IPv6",
+                network.name
+            ))
+            .hint("make the network with --ipv6"));
+        }
+        let bits = if address.is_ipv4() { 16 } else { 64 };
+        all.push(IpNet::new_assert(*address, bits));
+    }
+    Ok(all)
 }
 
 impl Engine {

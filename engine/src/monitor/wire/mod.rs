@@ -13,7 +13,7 @@ use super::launch::whole;
 use super::names;
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, random_hex};
-use crate::network::{BRIDGE, HOST, NONE};
+use crate::network::{BRIDGE, HOST, NONE, unmade};
 use crate::store::{Container, EndpointRecord, NetworkRecord};
 use crate::{Engine, Firewall};
 
@@ -164,7 +164,7 @@ impl Wiring {
         let own = prepared.endpoint.addresses.iter().map(ipnet::IpNet::addr);
         if attacher.is_gateway() {
             self.targets = own.clone().collect();
-            self.addresses.gateway = prepared.endpoint.gateways.first().copied();
+            self.addresses.gateway = attacher.host_gateway();
         }
         self.addresses.own.extend(own);
         self.steps.extend(prepared.steps);
@@ -194,6 +194,11 @@ pub(crate) fn failed(error: &NetError, container: &Container) -> Error {
              container is kept: remove it with 'rbox rm {}'",
             container.name
         )),
+        NetError::Exhausted { name, .. } => failure.hint(format!(
+            "who has them: 'rbox network inspect {name}'; stop a container that is on it, or make \
+             a network with a larger --subnet"
+        )),
+        NetError::Network(refused) => unmade(refused),
         NetError::Address(AddressError::InUse { address, owner }) => {
             let owner = match owner.parse::<ContainerId>() {
                 Ok(id) => format!("container {}", id.short()),

@@ -1,5 +1,7 @@
 //! The networks that a container is to be on, as they are now.
 
+use std::cmp::Reverse;
+
 use ipnet::IpNet;
 use netns::DefaultBridge;
 use netns::network::{BridgeOptions, Network};
@@ -102,13 +104,24 @@ impl Place {
     }
 }
 
-/// Which of these networks leads outside: the first that may, else the first. Published ports are
-/// reached by it.
+/// How much a network is the way out, in order: the least is.
+pub(crate) type Rank = (bool, Reverse<i64>);
+
+/// The rank of a network: one that leads outside before internal ones, then by `--gw-priority`.
+pub(crate) fn rank(internal: bool, priority: i64) -> Rank {
+    (internal, Reverse(priority))
+}
+
+/// Which of these networks is the way out: the first of the best. Published ports are reached by
+/// it.
+pub(crate) fn leader(ranks: impl IntoIterator<Item = Rank>) -> Option<(usize, Rank)> {
+    ranks.into_iter().enumerate().min_by_key(|(_, rank)| *rank)
+}
+
+/// Which of a container's places is its way out.
 pub(crate) fn gateway(places: &[Place]) -> Option<usize> {
-    places
-        .iter()
-        .position(|place| !place.network.internal)
-        .or((!places.is_empty()).then_some(0))
+    let rank = |place: &Place| rank(place.network.internal, place.wish.endpoint.priority);
+    leader(places.iter().map(rank)).map(|(number, _)| number)
 }
 
 /// Says which subnet the bridge did not get, what has it, and how to choose.

@@ -119,8 +119,7 @@ impl ContainerArgs {
         self.resources.refuse()?;
         self.storage.refuse()?;
         self.process.refuse()?;
-        self.isolation.refuse()?;
-        self.network.refuse()
+        self.isolation.refuse()
     }
 }
 

@@ -6,7 +6,7 @@ use engine::network::NetworkWish;
 use engine::store::record::EndpointWish;
 use netns::port;
 
-use super::{refuse_given, some};
+use super::some;
 use crate::error::{Failure, Result};
 use crate::option::host;
 use crate::option::network::{self, Attachment};
@@ -74,46 +74,98 @@ impl NetworkArgs {
         host.links = some(&self.link);
         host.publish_all_ports = self.publish_all;
         self.ports(config, host)?;
-        let mut networks = self.network.iter().map(|one| self.wish(one));
-        let first = match networks.next() {
-            Some(first) => first?,
-            None => self.wish(&Attachment::default())?,
-        };
+        self.check_networks()?;
+        let mut networks = self.network.iter();
+        let first = networks.next().cloned().unwrap_or_default();
+        let first = wish(self.with_flags(first))?;
         if !first.network.is_empty() {
             first.network.clone_into(&mut host.network_mode);
         }
         Ok(Wanted {
             endpoint: first.endpoint,
-            further: networks.collect::<Result<_>>()?,
+            further: networks.cloned().map(wish).collect::<Result<_>>()?,
         })
     }
 
-    /// What one `--network` asks for; plain flags speak of the first.
-    fn wish(&self, network: &Attachment) -> Result<NetworkWish> {
-        let first = self.network.first().is_none_or(|first| first == network);
-        let or = |own: &str, flag: &Option<String>| match own {
-            "" if first => flag.clone(),
-            "" => None,
-            own => Some(own.to_owned()),
+    /// Docker's command line's own refusals.
+    fn check_networks(&self) -> Result<()> {
+        for (number, network) in self.network.iter().enumerate() {
+            if number == 0 {
+                self.check_flags(network)?;
+            }
+            let aliased =
+                !network.aliases.is_empty() || number == 0 && !self.network_alias.is_empty();
+            if aliased && !network.is_of_a_user() {
+                return Err(unaliased());
+            }
+            if self.network[..number]
+                .iter()
+                .any(|other| other.name == network.name)
+            {
+                return Err(Failure::said(format!(
+                    "network {:?} is specified multiple times",
+                    network.name
+                )));
+            }
+        }
+        if self.network.len() > 1 && self.network.iter().any(Attachment::is_had_alone) {
+            return Err(Failure::said(
+                "conflicting options: cannot attach both user-defined and non-user-defined \
+                 network-modes",
+            )
+            .hint("'host', 'none' and 'container:NAME' are a container's only network"));
+        }
+        if self.network.is_empty() && !self.network_alias.is_empty() {
+            return Err(unaliased());
+        }
+        Ok(())
+    }
+
+    /// What both a plain flag and the long form of the first network say.
+    fn check_flags(&self, network: &Attachment) -> Result<()> {
+        let both = [
+            (
+                !network.aliases.is_empty() && !self.network_alias.is_empty(),
+                "--network-alias and per-network alias",
+            ),
+            (
+                !network.ip.is_empty() && self.ip.is_some(),
+                "--ip and per-network IPv4 address",
+            ),
+            (
+                !network.ip6.is_empty() && self.ip6.is_some(),
+                "--ip6 and per-network IPv6 address",
+            ),
+            (
+                !network.mac.is_empty() && self.mac_address.is_some(),
+                "--mac-address and per-network MAC address",
+            ),
+            (
+                !network.link_local.is_empty() && !self.link_local_ip.is_empty(),
+                "--link-local-ip and per-network link-local IP addresses",
+            ),
+        ];
+        match both.iter().find(|(both, _)| *both) {
+            Some((_, what)) => Err(Failure::said(format!(
+                "conflicting options: cannot specify both {what}"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Plain flags speak of the first network.
+    fn with_flags(&self, mut network: Attachment) -> Attachment {
+        let fill = |own: &mut String, flag: &Option<String>| {
+            if let Some(flag) = flag {
+                own.clone_from(flag);
+            }
         };
-        let mac = or(&network.mac, &self.mac_address);
-        if let Some(mac) = mac.as_deref().filter(|mac| !host::is_mac(mac)) {
-            return Err(Failure::said(format!("{mac} is not a valid mac address")));
-        }
-        let mut aliases = network.aliases.clone();
-        if first {
-            aliases.extend_from_slice(&self.network_alias);
-        }
-        Ok(NetworkWish {
-            network: network.name.clone(),
-            endpoint: EndpointWish {
-                aliases,
-                address: network::address4(or(&network.ip, &self.ip).as_deref())?,
-                address6: network::address6(or(&network.ip6, &self.ip6).as_deref())?,
-                mac_address: mac,
-                links: Vec::new(),
-            },
-        })
+        fill(&mut network.ip, &self.ip);
+        fill(&mut network.ip6, &self.ip6);
+        fill(&mut network.mac, &self.mac_address);
+        network.aliases.extend_from_slice(&self.network_alias);
+        network.link_local.extend_from_slice(&self.link_local_ip);
+        network
     }
 
     fn ports(&self, config: &mut Config, host: &mut HostConfig) -> Result<()> {
@@ -139,13 +191,31 @@ impl NetworkArgs {
         }
         Ok(())
     }
+}
 
-    /// Refuses what rbox does not have.
-    pub(super) fn refuse(&self) -> Result<()> {
-        refuse_given(&[(
-            !self.link_local_ip.is_empty(),
-            "link-local-ip",
-            "containers get one address per network",
-        )])
+/// What one network is asked for.
+fn wish(network: Attachment) -> Result<NetworkWish> {
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    let mac = some(network.mac);
+    if let Some(mac) = mac.as_deref().filter(|mac| !host::is_mac(mac)) {
+        return Err(Failure::said(format!("{mac} is not a valid mac address")));
     }
+    Ok(NetworkWish {
+        network: network.name,
+        endpoint: EndpointWish {
+            aliases: network.aliases,
+            address: network::address4(some(network.ip).as_deref())?,
+            address6: network::address6(some(network.ip6).as_deref())?,
+            mac_address: mac,
+            links: Vec::new(),
+            link_local: network::link_local(&network.link_local)?,
+            driver_options: network.driver_options,
+            priority: network.priority,
+        },
+    })
+}
+
+fn unaliased() -> Failure {
+    Failure::said("network-scoped aliases are only supported for user-defined networks")
+        .hint("make a network with 'rbox network create' and name it with --network")
 }
