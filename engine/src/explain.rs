@@ -72,7 +72,7 @@ impl Engine {
             },
             &facts,
         )?;
-        let plan = runtime::plan(&specified, &facts).map_err(unplanned)?;
+        let plan = runtime::plan(&specified, &facts).map_err(|error| unplanned(&error))?;
         let unions = unions.into_iter().map(StartStep::Union).collect::<Vec<_>>();
         let mut all: Vec<Explained> = unions.iter().map(|step| told(MONITOR, step)).collect();
         all.extend(tell(&plan, &network));

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use sys::mount::Propagation;
+
 use crate::cgroup::TASKS;
 use crate::mounts::{self, Mount, MountKind};
 use crate::request::Root;
@@ -263,16 +265,7 @@ fn mount_description(mount: &Mount) -> (String, &'static str, Vec<String>) {
         MountKind::Bind { source, .. } => (
             format!("show {} at {}", source.display(), target.display()),
             "it was asked for",
-            match &mount.owners {
-                Some(owners) => vec![
-                    format!(
-                        "mount_setattr(MOUNT_ATTR_IDMAP, {})",
-                        mounts::mapping(owners)
-                    ),
-                    format!("move_mount({source:?}, {target:?})"),
-                ],
-                None => vec![format!("move_mount({source:?}, {target:?})")],
-            },
+            bind_calls(source, mount),
         ),
         MountKind::Cgroup { .. } => (
             format!("show the container's cgroups at {}", target.display()),
@@ -280,6 +273,27 @@ fn mount_description(mount: &Mount) -> (String, &'static str, Vec<String>) {
             vec![format!("move_mount(cgroup, {target:?})")],
         ),
     }
+}
+
+fn bind_calls(source: &Path, mount: &Mount) -> Vec<String> {
+    let words = mount_words(mount);
+    let travel = match mount.propagation {
+        Propagation::Private => None,
+        Propagation::Shared => Some("MS_SHARED"),
+        Propagation::Slave => Some("MS_SLAVE"),
+        Propagation::Unbindable => Some("MS_UNBINDABLE"),
+    };
+    let owners = mount.owners.as_ref();
+    let owners = owners.map(|owners| format!("MOUNT_ATTR_IDMAP, {}", mounts::mapping(owners)));
+    let words = Some(words).filter(|words| !words.is_empty());
+    let attributes = [words, travel.map(str::to_owned), owners];
+    let mut calls: Vec<String> = attributes
+        .into_iter()
+        .flatten()
+        .map(|what| format!("mount_setattr({what})"))
+        .collect();
+    calls.push(format!("move_mount({source:?}, {:?})", mount.target));
+    calls
 }
 
 fn slashed(key: &str) -> String {
@@ -394,10 +408,19 @@ fn mount_shell(mount: &Mount) -> Vec<String> {
                 let comma = if options.is_empty() { "" } else { "," };
                 options = format!("{options}{comma}X-mount.idmap={words}");
             }
-            vec![format!(
+            let mut lines = vec![format!(
                 "mount {how} -o '{options}' {} {target}",
                 source.display()
-            )]
+            )];
+            match mount.propagation {
+                Propagation::Private => {}
+                Propagation::Shared => lines.push(format!("mount --make-rshared {target}")),
+                Propagation::Slave => lines.push(format!("mount --make-rslave {target}")),
+                Propagation::Unbindable => {
+                    lines.push(format!("mount --make-runbindable {target}"));
+                }
+            }
+            lines
         }
         MountKind::Cgroup { unified, v1 } => unified
             .iter()

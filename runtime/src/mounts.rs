@@ -15,8 +15,11 @@ pub struct Mount {
     pub target: PathBuf,
     /// What.
     pub kind: MountKind,
-    /// What it does not allow.
+    /// What neither it nor, of a bind, what lies below it allows.
     pub attributes: Attributes,
+    /// What it alone does not allow: `ro` says nothing of the mounts below a bind, `rro` does.
+    #[serde(default)]
+    pub top: Attributes,
     /// What it allows although its source did not (`rw`, `exec` …).
     pub clear: Attributes,
     /// How mounts below it travel.
@@ -24,6 +27,15 @@ pub struct Mount {
     /// Whose files are shown as whose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owners: Option<Owners>,
+}
+
+/// How mounts travel from and to the container's root once it is the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootPropagation {
+    /// In which directions.
+    pub propagation: Propagation,
+    /// Everything mounted below the root likewise; otherwise that stays as it was asked for.
+    pub recursive: bool,
 }
 
 /// Owners of files on a file system, and as a mount shows them.
@@ -106,6 +118,8 @@ pub const NO_LINKS: &str = "x-rbox-no-links";
 struct Words {
     set: u32,
     clear: u32,
+    /// Read-only without what lies below.
+    top_only: bool,
     bind: Option<bool>,
     no_links: bool,
     propagation: Option<Propagation>,
@@ -131,7 +145,10 @@ impl Words {
             words.set &= !bits.0;
         };
         match option {
-            "ro" | "rro" => set(self, Attributes::READ_ONLY),
+            "ro" | "rro" => {
+                set(self, Attributes::READ_ONLY);
+                self.top_only = option == "ro";
+            }
             "rw" | "rrw" => clear(self, Attributes::READ_ONLY),
             "nosuid" => set(self, Attributes::NO_SUID),
             "suid" => clear(self, Attributes::NO_SUID),
@@ -227,11 +244,19 @@ pub(crate) fn read(
             why: "only a bind mount can show other owners",
         });
     }
+    let (attributes, top) = match &kind {
+        MountKind::Bind { .. } if words.top_only => {
+            let read_only = words.set & Attributes::READ_ONLY.0;
+            (words.set & !read_only, read_only)
+        }
+        _ => (words.set, 0),
+    };
     Ok(Mount {
         target,
         owners,
         kind,
-        attributes: Attributes(words.set),
+        attributes: Attributes(attributes),
+        top: Attributes(top),
         clear: Attributes(words.clear),
         propagation: words.propagation.unwrap_or(Propagation::Private),
     })

@@ -6,12 +6,12 @@ use plan::{Description, Step};
 use serde::{Deserialize, Serialize};
 use sys::bpf::Instruction;
 use sys::caps::CapSet;
-use sys::mount::Propagation;
+use sys::mount::Attributes;
 use sys::namespace::Kind;
 use sys::process::Limit;
 
 use crate::inside::{Inside, InsideError};
-use crate::mounts::{Mount, MountKind, Source, words};
+use crate::mounts::{Mount, MountKind, RootPropagation, Source, words};
 use crate::request::{Root, UserRequest};
 
 /// A device node.
@@ -97,7 +97,7 @@ pub enum ChildStep {
     /// Makes the root read-only.
     RootReadOnly,
     /// Leaves the host's root for the container's.
-    ChangeRoot(Option<Propagation>),
+    ChangeRoot(Option<RootPropagation>),
     /// Sets the preference of the out-of-memory killer.
     OutOfMemoryScore(i32),
     /// Sets resource limits.
@@ -193,5 +193,16 @@ fn mount_name(mount: &Mount) -> &'static str {
 }
 
 pub(crate) fn mount_words(mount: &Mount) -> String {
-    words(mount.attributes)
+    let all = words(mount.attributes.with(mount.top));
+    let recursive = matches!(
+        mount.kind,
+        MountKind::Bind {
+            recursive: true,
+            ..
+        }
+    );
+    match recursive && mount.attributes.has(Attributes::READ_ONLY) {
+        true => all.replacen("ro", "ro=recursive", 1),
+        false => all,
+    }
 }

@@ -12,14 +12,18 @@ pub(crate) fn parse(text: &str) -> Result<Value, String> {
         kind: "volume".to_owned(),
         ..Mount::default()
     };
-    if text.trim().is_empty() {
-        return Err("value is empty".to_owned());
+    if text.is_empty() {
+        return Err("EOF".to_owned());
     }
     for field in fields(text)? {
         mount.field(&field)?;
     }
     mount.finish()
 }
+
+/// Docker's names of what `bind-recursive=` says about mounts below a read-only bind.
+const WRITABLE_BELOW: &str = "ReadOnlyNonRecursive";
+const READ_ONLY_BELOW: &str = "ReadOnlyForceRecursive";
 
 /// Makes a bind's relative source absolute.
 pub(crate) fn absolute(mount: &mut Value, here: &Path) {
@@ -49,11 +53,6 @@ impl Mount {
             Some((key, value)) => (key, Some(value)),
             None => (field, None),
         };
-        if key.trim() != key {
-            return Err(format!(
-                "invalid option {key:?} in {field:?}: option should not have whitespace"
-            ));
-        }
         let key = key.to_ascii_lowercase();
         match (key.as_str(), value) {
             ("readonly" | "ro", None) => self.read_only = true,
@@ -141,15 +140,10 @@ impl Mount {
                 self.bind.insert("NonRecursive".to_owned(), json!(true));
             }
             "writable" => {
-                return Err(
-                    "bind-recursive=writable is not supported by rbox: what is mounted below a \
-                     read-only bind is read-only, too"
-                        .to_owned(),
-                );
+                self.bind.insert(WRITABLE_BELOW.to_owned(), json!(true));
             }
             "readonly" => {
-                self.bind
-                    .insert("ReadOnlyForceRecursive".to_owned(), json!(true));
+                self.bind.insert(READ_ONLY_BELOW.to_owned(), json!(true));
             }
             _ => {
                 return Err(format!(
@@ -158,6 +152,23 @@ impl Mount {
             }
         }
         Ok(())
+    }
+
+    /// What lies below a bind can only be treated apart where the bind itself is read-only.
+    fn check_recursive(&self) -> Result<(), String> {
+        let has = |name: &str| self.bind.contains_key(name);
+        let needs = |word: &str, other: &str| {
+            Err(format!(
+                "option 'bind-recursive={word}' requires '{other}' to be specified in conjunction"
+            ))
+        };
+        let private = self.bind.get("Propagation") == Some(&json!("rprivate"));
+        match (has(WRITABLE_BELOW), has(READ_ONLY_BELOW)) {
+            (true, _) if !self.read_only => needs("writable", "readonly"),
+            (_, true) if !self.read_only => needs("readonly", "readonly"),
+            (_, true) if !private => needs("readonly", "bind-propagation=rprivate"),
+            _ => Ok(()),
+        }
     }
 
     fn driver(&mut self) -> &mut Value {
@@ -169,6 +180,7 @@ impl Mount {
     fn finish(self) -> Result<Value, String> {
         let target = self
             .target
+            .clone()
             .filter(|target| !target.is_empty())
             .ok_or("target is required")?;
         for (name, options) in [
@@ -183,6 +195,7 @@ impl Mount {
                 ));
             }
         }
+        self.check_recursive()?;
         let mut mount = Map::new();
         mount.insert("Type".to_owned(), json!(self.kind));
         if let Some(source) = self.source.filter(|source| !source.is_empty()) {
@@ -210,28 +223,50 @@ impl Mount {
 
 /// One line of comma separated values; a field in double quotes may hold commas.
 fn fields(text: &str) -> Result<Vec<String>, String> {
-    let mut fields = vec![String::new()];
-    let mut letters = text.chars().peekable();
-    let mut quoted = false;
-    while let Some(letter) = letters.next() {
-        let last = fields.len() - 1;
-        match letter {
-            '"' if quoted && letters.peek() == Some(&'"') => {
-                letters.next();
-                fields[last].push('"');
+    let fault =
+        |column: usize, what: &str| format!("parse error on line 1, column {column}: {what}");
+    let mut fields = Vec::new();
+    let mut at = 0;
+    loop {
+        let rest = &text[at..];
+        let (field, length) = match rest.strip_prefix('"') {
+            Some(inner) => {
+                let missing = |column| fault(column, "extraneous or missing \" in quoted-field");
+                let (field, length) =
+                    quoted(inner).ok_or_else(|| missing(text.chars().count() + 1))?;
+                let end = at + length + 2;
+                if !matches!(text[end..].chars().next(), None | Some(',')) {
+                    return Err(missing(end));
+                }
+                (field, length + 2)
             }
-            '"' if quoted => quoted = false,
-            '"' if fields[last].is_empty() => quoted = true,
-            ',' if !quoted => fields.push(String::new()),
-            letter => fields[last].push(letter),
+            None => {
+                let field = rest.split(',').next().unwrap_or_default();
+                if let Some(quote) = field.find('"') {
+                    return Err(fault(at + quote + 1, "bare \" in non-quoted-field"));
+                }
+                (field.to_owned(), field.len())
+            }
+        };
+        fields.push(field);
+        at += length + 1;
+        if at > text.len() {
+            return Ok(fields);
         }
     }
-    if quoted {
-        return Err(
-            "parse error on line 1, column 1: extraneous or missing \" in quoted-field".to_owned(),
-        );
+}
+
+/// What stands before the closing quote, and its length as it is written; two quotes are one.
+fn quoted(inner: &str) -> Option<(String, usize)> {
+    let mut field = String::new();
+    let mut letters = inner.char_indices().peekable();
+    while let Some((at, letter)) = letters.next() {
+        if letter == '"' && letters.next_if(|(_, next)| *next == '"').is_none() {
+            return Some((field, at));
+        }
+        field.push(letter);
     }
-    Ok(fields)
+    None
 }
 
 /// `--tmpfs /run[:options]`.
@@ -261,6 +296,14 @@ mod tests {
                 r#"{"Type":"tmpfs","Target":"/d","TmpfsOptions":{"SizeBytes":1048576,"Mode":448}}"#,
             ),
             (
+                "type=bind,src=/a,dst=/b,ro,bind-recursive=writable",
+                r#"{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true,"BindOptions":{"ReadOnlyNonRecursive":true}}"#,
+            ),
+            (
+                "type=bind,\"src=/a\"\"b,c\",dst=/b",
+                r#"{"Type":"bind","Source":"/a\"b,c","Target":"/b"}"#,
+            ),
+            (
                 "type=volume,src=n,dst=/d,\"volume-opt=o=a,b\"",
                 r#"{"Type":"volume","Source":"n","Target":"/d","VolumeOptions":{"DriverConfig":{"Options":{"o":"a,b"}}}}"#,
             ),
@@ -280,7 +323,29 @@ mod tests {
                 "cannot mix 'volume-*' options with mount type 'bind'",
             ),
             ("bogus", "invalid field 'bogus' must be a key=value pair"),
-            ("", "value is empty"),
+            ("", "EOF"),
+            (
+                "type=bind,src=/a,dst=/b,bind-recursive=writable",
+                "option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction",
+            ),
+            (
+                "type=bind,src=/a,dst=/b,ro,bind-recursive=readonly",
+                "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be \
+                 specified in conjunction",
+            ),
+            (" src=/a,dst=/b", "unexpected key ' src' in ' src=/a'"),
+            (
+                "src=/a\"b,dst=/b",
+                "parse error on line 1, column 7: bare \" in non-quoted-field",
+            ),
+            (
+                "\"src=/a,dst=/b",
+                "parse error on line 1, column 15: extraneous or missing \" in quoted-field",
+            ),
+            (
+                "\"src=/a\"x,dst=/b",
+                "parse error on line 1, column 8: extraneous or missing \" in quoted-field",
+            ),
         ];
         for (text, want) in cases {
             assert_eq!(parse(text).unwrap_err(), want, "{text}");

@@ -3,6 +3,7 @@
 use crate::config::{Config, HostConfig};
 use crate::error::{Error, Result};
 use crate::log::LogOptions;
+use crate::mount::check_places;
 use crate::signal;
 use crate::spec::{Security, capabilities, variable_name};
 
@@ -19,6 +20,7 @@ pub(super) fn check(
     processors: &Processors,
 ) -> Result<()> {
     process(merged)?;
+    check_places(asked)?;
     health(merged)?;
     limits::check(host, processors)?;
     modes(asked, host)?;

@@ -200,7 +200,8 @@ impl Relay<'_> {
         let cgroup = runtime::Cgroup::of(self.init, &facts.cgroups)
             .map_err(|error| Error::system("cannot find the container's cgroup", error))?;
         let request = self.specify(&facts, size)?;
-        let plan = runtime::plan_exec(&request, cgroup, &facts).map_err(unplanned)?;
+        let plan =
+            runtime::plan_exec(&request, cgroup, &facts).map_err(|error| unplanned(&error))?;
         let (stdio, ends) = match self.request.tty {
             true => (Stdio::Terminal, None),
             false => pipes(self.request.streams.stdin.is_some())?,

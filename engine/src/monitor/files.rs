@@ -59,7 +59,8 @@ pub(crate) fn write(
     Ok(files)
 }
 
-fn paths(container: &Container) -> Files {
+/// Where a container's generated files lie.
+pub(crate) fn paths(container: &Container) -> Files {
     Files {
         resolv_conf: container.dir.resolv_conf(),
         hostname: container.dir.hostname(),

@@ -26,7 +26,7 @@ use super::{Monitor, files, names};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::link::receive::Receiving;
-use crate::mount::{Missing, MountPoint, settle_sources};
+use crate::mount::{Missing, MountPoint, check_travel, settle_sources};
 use crate::plan::{StartHost, StartStep, StepError};
 use crate::spec::Files;
 use crate::store::{Container, InitRecord, ProcessMark};
@@ -122,6 +122,7 @@ impl<'a> Launch<'a> {
             let files = self.write_files()?;
             self.engine.ready_volumes(container)?;
             self.mounts = settle_sources(self.engine, container, Missing::Make)?;
+            check_travel(&self.mounts)?;
             Ok(files)
         })?;
         let unions = union::take(self.engine.store(), container.id(), &mut self.mounts);
@@ -187,7 +188,7 @@ impl<'a> Launch<'a> {
             &self.facts,
         )?;
         set_size(&mut specified, self.size)?;
-        let mut plan = runtime::plan(&specified, &self.facts).map_err(unplanned)?;
+        let mut plan = runtime::plan(&specified, &self.facts).map_err(|error| unplanned(&error))?;
         plan.timed = self.instruments.timed();
         Ok(plan)
     }
@@ -397,8 +398,8 @@ fn note_child(instruments: &Instruments, started: &Started, born: Duration) {
 }
 
 /// A plan that cannot be made is a request that cannot be met.
-pub(crate) fn unplanned(error: PlanError) -> Error {
-    Error::invalid(error.to_string()).because(error)
+pub(crate) fn unplanned(error: &PlanError) -> Error {
+    Error::invalid(whole(&error))
 }
 
 /// Docker's words around the runtime's.

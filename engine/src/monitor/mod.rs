@@ -13,7 +13,7 @@
 
 pub mod claim;
 mod end;
-mod files;
+pub(crate) mod files;
 pub mod hub;
 pub(crate) mod join;
 pub(crate) mod launch;

@@ -16,8 +16,9 @@ pub(crate) use bind::volume_name;
 pub use clean::clean_path;
 pub use owner::HostOwner;
 pub use request::{BindOptions, DriverConfig, MountRequest, TmpfsOptions, VolumeOptions};
+pub(crate) use settle::check_places;
 pub use settle::{Inherited, VolumesFrom, Wishes, settle};
-pub(crate) use source::{Missing, open_source, settle_sources};
+pub(crate) use source::{Missing, check_travel, open_source, settle_sources};
 pub use union::branches_of;
 pub(crate) use union::{branch_paths, union_options};
 
@@ -57,6 +58,9 @@ pub struct MountPoint {
     /// Mounts below the source stay behind.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub non_recursive: bool,
+    /// What is mounted below a read-only source can be written where it could before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only_top: bool,
     /// Options of memory: `size=…`, `mode=…`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
@@ -92,6 +96,7 @@ impl MountPoint {
             no_copy: false,
             make_source: false,
             non_recursive: false,
+            read_only_top: false,
             options: Vec::new(),
             idmap: None,
             inside: None,
@@ -185,6 +190,12 @@ pub enum MountError {
     /// A place of memory.
     #[error("invalid mount path: '{0}' mount path must be absolute")]
     TmpfsPath(String),
+    /// A place of memory.
+    #[error("invalid specification: destination can't be '/'")]
+    TmpfsRoot,
+    /// `--volumes-from` of nothing.
+    #[error("volumes-from specification cannot be an empty string")]
+    NoContainer,
     /// A mount request that cannot be understood.
     #[error("invalid mount request {0}")]
     Request(String),
@@ -202,6 +213,9 @@ pub enum Fault {
     /// A path does not begin with `/`.
     #[error("invalid mount path: '{0}' mount path must be absolute")]
     Relative(String),
+    /// A path of the host does not begin with `/`.
+    #[error("invalid mount path: '{0}' mount path must be absolute")]
+    RelativeSource(String),
     /// The whole root file system.
     #[error("invalid specification: destination can't be '/'")]
     Root,
@@ -220,6 +234,12 @@ pub enum Fault {
     /// A part of a volume that is none.
     #[error("invalid volume-subpath: {0:?} must be a relative path within the volume")]
     Subpath(String),
+    /// One option of a bind needs another.
+    #[error("option {0} requires {1}")]
+    Needs(&'static str, &'static str),
+    /// What lies below cannot be both.
+    #[error("options ReadOnlyNonRecursive and ReadOnlyForceRecursive contradict each other")]
+    Contradiction,
     /// Nobody could ever fill it.
     #[error("must not set ReadOnly mode when using anonymous volumes")]
     ReadOnlyAnonymous,
@@ -247,6 +267,8 @@ impl MountError {
             Self::Specification(_) => {
                 "-v takes SOURCE:DESTINATION[:MODE], or DESTINATION alone for a new volume"
             }
+            Self::TmpfsRoot => "choose a directory of the container, such as /run",
+            Self::NoContainer => "--volumes-from takes CONTAINER[:ro|:rw]",
             Self::TmpfsOption(_) => {
                 "options of memory are size=, mode=, uid=, gid=, noexec and the like"
             }
@@ -268,6 +290,9 @@ impl Fault {
         match self {
             Self::Relative(path) => Some(format!(
                 "write the whole path inside the container, such as /{path}"
+            )),
+            Self::RelativeSource(path) => Some(format!(
+                "write ./{path} for a path from here, or the whole path on the host"
             )),
             Self::Root => Some("choose a directory of the container, such as /data".to_owned()),
             Self::NoSource(path) => Some(format!(

@@ -47,9 +47,32 @@ pub struct BindOptions {
     /// Mounts below the source stay behind.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub non_recursive: bool,
+    /// A read-only bind leaves what is mounted below as it is.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub read_only_non_recursive: bool,
+    /// A read-only bind that cannot be read-only all the way down is refused: so is ours always.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub read_only_force_recursive: bool,
     /// `uid:gid` on the host whose files are the container's user's inside.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub idmap: String,
+}
+
+impl BindOptions {
+    /// What Docker asks of the words for read-only mounts.
+    fn check(&self, read_only: bool) -> Result<(), Fault> {
+        let propagation = self.propagation.as_str();
+        match (self.read_only_non_recursive, self.read_only_force_recursive) {
+            (true, true) => Err(Fault::Contradiction),
+            (true, _) if !read_only => Err(Fault::Needs("ReadOnlyNonRecursive", "ReadOnly")),
+            (_, true) if !read_only => Err(Fault::Needs("ReadOnlyForceRecursive", "ReadOnly")),
+            (_, true) if propagation != "rprivate" => Err(Fault::Needs(
+                "ReadOnlyForceRecursive",
+                "Propagation rprivate",
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Options of a volume.
@@ -153,8 +176,9 @@ impl MountRequest {
         if self.volume_options.is_some() {
             return Err(Fault::Foreign("VolumeOptions"));
         }
+        options.check(self.read_only)?;
         if !self.source.starts_with('/') {
-            return Err(Fault::Relative(self.source.clone()));
+            return Err(Fault::RelativeSource(self.source.clone()));
         }
         if Path::new(&self.source).symlink_metadata().is_err() {
             return Err(Fault::NoSource(self.source.clone()));
@@ -162,6 +186,7 @@ impl MountRequest {
         let mut mount = MountPoint::new(MountKind::Bind, &clean_path(&self.source), &destination);
         mount.writable = !self.read_only;
         mount.non_recursive = options.non_recursive;
+        mount.read_only_top = options.read_only_non_recursive;
         if !options.idmap.is_empty() {
             mount.idmap = Some(options.idmap.parse()?);
         }

@@ -42,7 +42,7 @@ impl VolumesFrom {
             .filter(|words| !words.no_copy && words.propagation.is_none() && words.owner.is_none())
             .ok_or_else(|| MountError::Mode(mode.to_owned()))?;
         if container.is_empty() {
-            return Err(MountError::Specification(text.to_owned()));
+            return Err(MountError::NoContainer);
         }
         Ok(Self {
             container: container.to_owned(),
@@ -100,7 +100,11 @@ pub fn settle(wishes: Wishes<'_>) -> Result<Vec<MountPoint>, MountError> {
         put(&mut places, Rank::Asked, mount)?;
     }
     for text in wishes.config.volumes.iter().flatten().map(|(text, _)| text) {
-        let destination = place(text).map_err(|fault| config_fault(text, fault))?;
+        let destination = image_place(text).map_err(|fault| config_fault(text, fault))?;
+        // What is in memory there would only hide the volume.
+        if memory.contains(&destination) {
+            continue;
+        }
         let mut mount = MountPoint::new(MountKind::Volume, "", &destination);
         mount.anonymous = true;
         put(&mut places, Rank::Image, mount)?;
@@ -108,6 +112,27 @@ pub fn settle(wishes: Wishes<'_>) -> Result<Vec<MountPoint>, MountError> {
     let mut mounts: Vec<MountPoint> = places.into_values().map(|(_, mount)| mount).collect();
     mounts.sort_by_key(|mount| depth(&mount.destination));
     Ok(mounts)
+}
+
+/// Checks the places of `-v` with nothing but a destination: what the user types is a whole path,
+/// whatever images hold.
+///
+/// # Errors
+/// [`MountError`] in Docker's words.
+pub(crate) fn check_places(asked: &Config) -> Result<(), MountError> {
+    for (text, _) in asked.volumes.iter().flatten() {
+        place(text).map_err(|fault| config_fault(text, fault))?;
+    }
+    Ok(())
+}
+
+/// A place that a `VOLUME` of the image names; one that is not absolute begins at the root.
+fn image_place(text: &str) -> Result<String, Fault> {
+    match text {
+        "" => Err(Fault::Missing("Target")),
+        absolute if absolute.starts_with('/') => place(absolute),
+        relative => place(&format!("/{relative}")),
+    }
 }
 
 /// Number of parts of a clean path.
@@ -281,6 +306,43 @@ mod tests {
                 "Duplicate mount point: /data"
             );
         }
+    }
+
+    /// Dockerfiles say `VOLUME ~/p` and mean a directory of the root; whoever types `-v p` means
+    /// something else.
+    #[test]
+    fn places_of_images_begin_at_the_root() {
+        let config = |place: &str| Config {
+            volumes: Some([(place.to_owned(), Empty {})].into()),
+            ..Config::default()
+        };
+        let settled = |place: &str, host: &HostConfig| {
+            let config = config(place);
+            let wishes = Wishes {
+                config: &config,
+                host,
+                inherited: &[],
+            };
+            let mounts = settle(wishes).map_err(|error| error.to_string())?;
+            Ok::<_, String>(mounts.first().map(|mount| mount.destination.clone()))
+        };
+        let host = HostConfig::default();
+        for (place, expected) in [("~/p", "/~/p"), ("rel/../x", "/x"), ("/abs/", "/abs")] {
+            assert_eq!(settled(place, &host).unwrap().as_deref(), Some(expected));
+        }
+        assert!(settled("..", &host).unwrap_err().ends_with("can't be '/'"));
+        assert!(check_places(&config("/abs")).is_ok());
+        assert_eq!(
+            check_places(&config("rel")).unwrap_err().to_string(),
+            "invalid volume specification: 'rel': invalid mount config for type \"volume\": \
+             invalid mount path: 'rel' mount path must be absolute"
+        );
+        // Memory at the place takes the volume's part.
+        let memory = HostConfig {
+            tmpfs: [("/p/".to_owned(), String::new())].into(),
+            ..HostConfig::default()
+        };
+        assert_eq!(settled("/p", &memory).unwrap(), None);
     }
 
     #[test]

@@ -79,6 +79,39 @@ fn branches(mount: &mut MountPoint, shared: &mut Shared<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Docker's rule for a start: mounts travel to and from a container only where the host's own mount
+/// lets them; anything else would be silence instead of what was asked for.
+///
+/// # Errors
+/// `path /x is mounted on / but it is not a shared mount`.
+pub(crate) fn check_travel(mounts: &[MountPoint]) -> Result<()> {
+    for mount in mounts {
+        let slave = match mount.propagation.trim_start_matches('r') {
+            "shared" => false,
+            "slave" => true,
+            _ => continue,
+        };
+        let path = Path::new(&mount.source);
+        let bare = path.strip_prefix("/").unwrap_or(path);
+        let on = Dir::open("/")
+            .and_then(|root| root.open_beneath(bare, Follow::Never, sys::fs::path_only()))
+            .and_then(|source| sys::mount::MountedOn::of(&source))
+            .map_err(|error| unreadable(path, error))?;
+        if on.shared || (slave && on.slave) {
+            continue;
+        }
+        let what = match slave {
+            true => "a shared or slave mount",
+            false => "a shared mount",
+        };
+        let (source, point) = (path.display(), on.point.display());
+        let text = format!("path {source} is mounted on {point} but it is not {what}");
+        let hint = format!("share it first with 'mount --make-shared {point}'");
+        return Err(Error::invalid(text).hint(hint));
+    }
+    Ok(())
+}
+
 /// Opens a directory of the host that somebody else may write around, by the same rules.
 ///
 /// # Errors

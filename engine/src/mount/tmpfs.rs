@@ -58,10 +58,12 @@ pub fn options(text: &str) -> Result<Vec<String>, MountError> {
 /// # Errors
 /// `invalid mount path: 'xx' mount path must be absolute`.
 pub fn destination(text: &str) -> Result<String, MountError> {
-    if text.starts_with('/') {
-        Ok(clean_path(text))
-    } else {
-        Err(MountError::TmpfsPath(text.to_owned()))
+    if !text.starts_with('/') {
+        return Err(MountError::TmpfsPath(text.to_owned()));
+    }
+    match clean_path(text) {
+        root if root == "/" => Err(MountError::TmpfsRoot),
+        place => Ok(place),
     }
 }
 
@@ -91,6 +93,10 @@ mod tests {
         assert_eq!(
             options("foo").unwrap_err().to_string(),
             "invalid tmpfs option [\"foo\"]"
+        );
+        assert_eq!(
+            destination("/x/..").unwrap_err().to_string(),
+            "invalid specification: destination can't be '/'"
         );
         assert_eq!(
             destination("xx").unwrap_err().to_string(),

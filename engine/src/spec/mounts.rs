@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, Mount, MountBuilder};
 
-use super::{Namespace, SpecRequest, unbuilt};
+use super::{Files, Namespace, SpecRequest, unbuilt};
 use crate::error::Result;
 use crate::mount::{MountKind, MountPoint, tmpfs};
 use crate::volume::{DriverMount, driver_mount};
@@ -113,24 +113,8 @@ fn shared_memory(request: &SpecRequest<'_>) -> Result<Option<Mount>> {
 fn wanted(request: &SpecRequest<'_>) -> Result<Vec<Mount>> {
     let mut all = Vec::new();
     if let Some(files) = request.files {
-        for (place, source) in [
-            ("/etc/resolv.conf", &files.resolv_conf),
-            ("/etc/hostname", &files.hostname),
-            ("/etc/hosts", &files.hosts),
-        ] {
-            let asked = request
-                .mounts
-                .iter()
-                .any(|mount| mount.destination == place);
-            if !asked {
-                let writable = !request.host.readonly_rootfs;
-                all.push(bind(
-                    place,
-                    source,
-                    &bind_options(true, "rprivate", writable),
-                )?);
-            }
-        }
+        let writable = !request.host.readonly_rootfs;
+        all.extend(generated(files, request.mounts, writable)?);
     }
     for point in request.mounts {
         all.push(user_mount(point)?);
@@ -143,10 +127,32 @@ fn wanted(request: &SpecRequest<'_>) -> Result<Vec<Mount>> {
     Ok(all)
 }
 
-/// The volumes and host paths alone: what has files while the container does not run.
-pub(crate) fn file_mounts(points: &[MountPoint]) -> Result<Vec<Mount>> {
+/// The generated files at their places, but for those that the user wants something else at.
+fn generated(files: &Files, points: &[MountPoint], writable: bool) -> Result<Vec<Mount>> {
+    let places = [
+        ("/etc/resolv.conf", &files.resolv_conf),
+        ("/etc/hostname", &files.hostname),
+        ("/etc/hosts", &files.hosts),
+    ];
+    let free = places
+        .into_iter()
+        .filter(|(place, _)| points.iter().all(|point| point.destination != *place));
+    free.map(|(place, source)| {
+        let options = bind_options(true, "rprivate", access(writable, true));
+        bind(place, source, &options)
+    })
+    .collect()
+}
+
+/// The volumes, host paths and generated files: what has files while the container does not run.
+/// A container that was never started has no generated files yet.
+pub(crate) fn file_mounts(points: &[MountPoint], files: &Files) -> Result<Vec<Mount>> {
+    let mut all = generated(files, points, true)?;
+    all.retain(|mount| mount.source().as_ref().is_some_and(|path| path.exists()));
     let with_files = points.iter().filter(|point| point.kind != MountKind::Tmpfs);
-    let mut all = with_files.map(user_mount).collect::<Result<Vec<_>>>()?;
+    for point in with_files {
+        all.push(user_mount(point)?);
+    }
     all.sort_by_key(|mount| parts(mount.destination()));
     Ok(all)
 }
@@ -173,7 +179,8 @@ fn user_mount(point: &MountPoint) -> Result<Mount> {
                 "" => "rprivate",
                 word => word,
             };
-            let mut options = bind_options(!point.non_recursive, propagation, point.writable);
+            let access = access(point.writable, !point.read_only_top);
+            let mut options = bind_options(!point.non_recursive, propagation, access);
             options.extend(settled(point));
             let mut mount = bind(&point.destination, Path::new(&point.source), &options)?;
             if let (Some(host), Some(inside)) = (point.idmap, point.inside) {
@@ -189,7 +196,7 @@ fn user_mount(point: &MountPoint) -> Result<Mount> {
 fn volume_mount(point: &MountPoint, driver: DriverMount<'_>) -> Result<Mount> {
     match driver {
         DriverMount::Bind { device, options } => {
-            let mut all = bind_options(true, "rprivate", point.writable);
+            let mut all = bind_options(true, "rprivate", access(point.writable, true));
             all.extend(settled(point));
             all.extend(options.into_iter().map(str::to_owned));
             bind(&point.destination, Path::new(device), &all)
@@ -228,13 +235,19 @@ fn settled(point: &MountPoint) -> Option<String> {
     point.settled.then(|| runtime::mounts::NO_LINKS.to_owned())
 }
 
-fn bind_options(recursive: bool, propagation: &str, writable: bool) -> Vec<String> {
-    let mut options = vec![if recursive { "rbind" } else { "bind" }.to_owned()];
-    if !writable {
-        options.push("ro".to_owned());
+/// The word for what may be written: `rro` reaches what is mounted below, `ro` does not.
+fn access(writable: bool, recursive: bool) -> Option<&'static str> {
+    match (writable, recursive) {
+        (true, _) => None,
+        (false, true) => Some("rro"),
+        (false, false) => Some("ro"),
     }
-    options.push(propagation.to_owned());
-    options
+}
+
+fn bind_options(recursive: bool, propagation: &str, access: Option<&str>) -> Vec<String> {
+    let how = if recursive { "rbind" } else { "bind" };
+    let words = [Some(how), access, Some(propagation)];
+    words.into_iter().flatten().map(str::to_owned).collect()
 }
 
 fn bind(place: &str, source: &Path, options: &[String]) -> Result<Mount> {

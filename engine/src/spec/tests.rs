@@ -228,7 +228,7 @@ fn the_users_mounts_come_after_the_defaults_and_take_their_place() {
     assert_eq!(case.mount("/etc/hosts")["source"], "/host/hosts");
     assert_eq!(
         case.mount("/a/b/c/d")["options"],
-        json!(["rbind", "ro", "rprivate"])
+        json!(["rbind", "rro", "rprivate"])
     );
     assert_eq!(
         case.mount("/a")["options"],
@@ -296,7 +296,7 @@ fn the_process_is_as_asked() {
     assert_eq!(value["linux"]["sysctl"]["net.ipv4.ip_forward"], "1");
     assert_eq!(
         case.mount("/etc/hosts")["options"],
-        json!(["rbind", "ro", "rprivate"])
+        json!(["rbind", "rro", "rprivate"])
     );
 }
 

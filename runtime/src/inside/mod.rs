@@ -51,6 +51,18 @@ impl InsideError {
         }
     }
 
+    /// Says what was being done when the call failed.
+    fn within(self, what: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::Call(error) => Self::Known {
+                kind: ReportKind::Call,
+                call: format!("{}: {}", what(), error.call()),
+                errno: error.errno(),
+            },
+            known @ Self::Known { .. } => known,
+        }
+    }
+
     /// As it travels up.
     pub(crate) fn report(&self, step: &str) -> Report {
         let (kind, call, errno) = match self {
@@ -140,7 +152,7 @@ impl<'a> Inside<'a> {
             ChildStep::HostName(host, domain) => cage::name_host(host.as_ref(), domain.as_ref()),
             ChildStep::MakeDirectory(path) => self.make_directory(path),
             ChildStep::RootReadOnly => self.root_read_only(),
-            ChildStep::ChangeRoot(propagation) => self.change_root(*propagation),
+            ChildStep::ChangeRoot(root) => self.change_root(*root),
             other => self.restrict(other),
         }
     }

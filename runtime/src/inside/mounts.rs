@@ -11,7 +11,7 @@ use sys::{SysError, SysResultExt};
 
 use super::{Inside, InsideError, Outcome, beneath};
 use crate::error::ReportKind;
-use crate::mounts::{Mount, MountKind, Source, is_replaceable};
+use crate::mounts::{Mount, MountKind, RootPropagation, Source, is_replaceable};
 use crate::request::Root;
 
 pub(super) const PROC_MAGIC: i64 = 0x9fa0;
@@ -81,7 +81,9 @@ impl Inside<'_> {
                 filesystem,
                 source,
                 options,
-            } => self.mount_new(mount, filesystem, source, options),
+            } => self
+                .mount_new(mount, filesystem, source, options)
+                .map_err(|error| error.within(|| mounting(filesystem, mount))),
             MountKind::Bind { index, .. } => self.bind(mount, *index),
             MountKind::Cgroup { unified, v1 } => self.mount_cgroup(mount, unified.as_deref(), v1),
         }
@@ -191,6 +193,10 @@ impl Inside<'_> {
             mount.clear,
             Some(mount.propagation),
         )?;
+        if mount.top != Attributes::default() {
+            let none = Attributes::default();
+            sys::mount::set_attributes(&source, false, mount.top, none, None)?;
+        }
         show_owners(&source, mount)?;
         sys::mount::attach(&source, target.as_fd()).map_err(|error| kind_error(error, mount))
     }
@@ -318,12 +324,12 @@ impl Inside<'_> {
         )?)
     }
 
-    pub(super) fn change_root(&mut self, propagation: Option<Propagation>) -> Outcome {
-        let root = self.root()?;
-        sys::mount::change_root(root)?;
-        if let Some(propagation) = propagation {
-            let none = Attributes::default();
-            sys::mount::set_attributes(root, true, none, none, Some(propagation))?;
+    pub(super) fn change_root(&mut self, root: Option<RootPropagation>) -> Outcome {
+        let place = self.root()?;
+        sys::mount::change_root(place)?;
+        if let Some(root) = root {
+            let (none, word) = (Attributes::default(), Some(root.propagation));
+            sys::mount::set_attributes(place, root.recursive, none, none, word)?;
         }
         Ok(())
     }
@@ -424,6 +430,12 @@ fn show_owners(source: &sys::mount::Detached, mount: &Mount) -> Outcome {
     })
 }
 
+/// Docker's words.
+fn mounting(source: &(impl std::fmt::Display + ?Sized), mount: &Mount) -> String {
+    let target = mount.target.display();
+    format!("error mounting \"{source}\" to rootfs at \"{target}\"")
+}
+
 fn is_link_error(error: &SysError) -> bool {
     [Errno::LOOP, Errno::NOTDIR]
         .iter()
@@ -443,11 +455,7 @@ fn kind_error(error: SysError, mount: &Mount) -> InsideError {
     };
     InsideError::Known {
         kind: ReportKind::MountKind,
-        call: format!(
-            "error mounting \"{}\" to rootfs at \"{}\"",
-            source.display(),
-            mount.target.display()
-        ),
+        call: mounting(&source.display(), mount),
         errno: Errno::NOTDIR.raw_os_error(),
     }
 }

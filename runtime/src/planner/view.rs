@@ -12,7 +12,7 @@ use crate::cgroup::devices::{self, Rule};
 use crate::cgroup::limits::{self, LimitError};
 use crate::facts::Facts;
 use crate::host::HostStep;
-use crate::mounts::{self, MountKind};
+use crate::mounts::{self, MountKind, RootPropagation};
 use crate::request::Request;
 use crate::steps::{ChildStep, DeviceNode};
 
@@ -321,13 +321,18 @@ pub(super) fn console(process: &Process) -> ChildStep {
     ChildStep::Console(rows, columns)
 }
 
-pub(super) fn propagation(word: Option<&str>) -> Option<Propagation> {
-    match word? {
-        "shared" | "rshared" => Some(Propagation::Shared),
-        "slave" | "rslave" => Some(Propagation::Slave),
-        "unbindable" | "runbindable" => Some(Propagation::Unbindable),
-        _ => None,
-    }
+pub(super) fn propagation(word: Option<&str>) -> Option<RootPropagation> {
+    let word = word?;
+    let propagation = match word {
+        "shared" | "rshared" => Propagation::Shared,
+        "slave" | "rslave" => Propagation::Slave,
+        "unbindable" | "runbindable" => Propagation::Unbindable,
+        _ => return None,
+    };
+    Some(RootPropagation {
+        propagation,
+        recursive: word.starts_with('r'),
+    })
 }
 
 fn device_node(device: &LinuxDevice) -> DeviceNode {

@@ -6,6 +6,7 @@
 mod calls;
 mod idmap;
 mod overlay;
+mod table;
 
 pub use calls::{
     Attributes, Detached, Filesystem, Propagation, attach, bind_attached, change_root, detach,
@@ -13,3 +14,4 @@ pub use calls::{
 };
 pub use idmap::{Extent, one_as_another, set_owners};
 pub use overlay::Overlay;
+pub use table::MountedOn;

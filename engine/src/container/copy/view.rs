@@ -9,6 +9,7 @@ use crate::Engine;
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::monitor::claim::{Claim, Claimed};
+use crate::monitor::files::paths;
 use crate::monitor::specify::layers;
 use crate::mount::{Missing, MountKind, settle_sources};
 use crate::spec::file_mounts;
@@ -112,7 +113,7 @@ fn mounted<T>(
         );
         return Err(Error::conflict(text).hint(format!("start it first with 'rbox start {name}'")));
     }
-    let mounts = file_mounts(&mounts)?;
+    let mounts = file_mounts(&mounts, &paths(container))?;
     let root = runtime::Root::Overlay(layers(engine, container));
     runtime::files::with_mounted(
         &root,
