@@ -55,7 +55,7 @@ impl ImageStore {
     ///
     /// # Errors
     /// `ImageError`; images that came before the broken one stay.
-    pub fn load(&self, archive: impl Read) -> Result<Vec<Loaded>> {
+    pub fn load(&self, archive: impl Read + Send) -> Result<Vec<Loaded>> {
         self.load_from(&Source::spool(archive, self.root())?)
     }
 

@@ -43,7 +43,7 @@ pub(crate) enum Item {
 
 impl Source {
     /// Reads an archive from a stream, by way of a file that vanishes with the process.
-    pub(crate) fn spool(stream: impl Read, beside: &Path) -> Result<Self> {
+    pub(crate) fn spool(stream: impl Read + Send, beside: &Path) -> Result<Self> {
         let mut file = unnamed_file(beside).map_err(LayoutError::Spool)?;
         let (_, mut plain) = compression::decoder(stream).map_err(LayoutError::Read)?;
         let mut buffer = vec![0; 1 << 20];

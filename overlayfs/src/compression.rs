@@ -39,7 +39,9 @@ impl Compression {
 ///
 /// # Errors
 /// Those of the stream.
-pub fn decoder<'a>(stream: impl Read + 'a) -> io::Result<(Compression, Box<dyn Read + 'a>)> {
+pub fn decoder<'a>(
+    stream: impl Read + Send + 'a,
+) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {
     let mut stream = BufReader::with_capacity(1 << 18, stream);
     let mut start = [0; 6];
     let mut length = 0;
@@ -54,7 +56,7 @@ pub fn decoder<'a>(stream: impl Read + 'a) -> io::Result<(Compression, Box<dyn R
     }
     let compression = Compression::detect(&start[..length]);
     let stream = io::Cursor::new(start).take(length as u64).chain(stream);
-    let decoder: Box<dyn Read + 'a> = match compression {
+    let decoder: Box<dyn Read + Send + 'a> = match compression {
         Compression::None => Box::new(stream),
         Compression::Gzip => Box::new(Gzip::new(stream)),
         Compression::Zstd => Box::new(zstd::Decoder::with_buffer(stream)?),

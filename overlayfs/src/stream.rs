@@ -84,7 +84,7 @@ pub fn digested<T, E>(
 }
 
 fn pump(
-    source: impl Read,
+    source: impl Read + Send,
     full: &SyncSender<Piece>,
     empty: &Receiver<Vec<u8>>,
 ) -> io::Result<Digests> {

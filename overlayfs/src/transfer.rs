@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use sys::fs::{Dir, Follow, Kind, Stat, errno};
 
-use crate::diff::{ExportError, export_name, export_tree};
+use crate::diff::{ExportError, Form, export_name, export_tree};
 use crate::unpack::{Marks, Tree, UnpackError, Unpacked};
 
 /// Links after which a path is taken for a loop; the kernel's own limit.
@@ -59,7 +59,7 @@ pub fn look(root: &Dir, path: &Path, follow: bool) -> sys::Result<Option<Found>>
     Ok(Some(Found { stat, link, path }))
 }
 
-/// Writes what a path leads to as an archive, under another name; `None` where nothing is there.
+/// Writes what a path leads to as an archive, in this form; `None` where nothing is there.
 ///
 /// # Errors
 /// [`ExportError`]; the output is then cut off.
@@ -67,15 +67,15 @@ pub fn take_out<W: Write>(
     root: &Dir,
     path: &Path,
     follow: bool,
-    new_name: &Path,
+    form: Form<'_>,
     output: W,
 ) -> Result<Option<W>, ExportError> {
     let Some((dir, name, _)) = resolve(root, path, follow)? else {
         return Ok(None);
     };
     match name {
-        None => export_tree(&dir, new_name, output).map(Some),
-        Some(name) => export_name(&dir, Path::new(&name), new_name, output).map(Some),
+        None => export_tree(&dir, form, output).map(Some),
+        Some(name) => export_name(&dir, Path::new(&name), form, output).map(Some),
     }
 }
 
@@ -148,7 +148,11 @@ fn resolve(
                     errno::ELOOP,
                 ));
             }
-            let target = PathBuf::from(dir.read_link(&name)?);
+            let target = match dir.read_link(&name) {
+                // `/proc/self` of a process namespace that we are not in.
+                Err(error) if error.errno() == errno::ENOENT => return Ok(None),
+                other => PathBuf::from(other?),
+            };
             if target.is_absolute() {
                 done = PathBuf::new();
             }

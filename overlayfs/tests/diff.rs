@@ -6,7 +6,7 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use overlayfs::copy::copy_tree;
-use overlayfs::diff::{MountPoints, changes, export_layer, export_stack, export_tree};
+use overlayfs::diff::{Form, MountPoints, changes, export_layer, export_stack, export_tree};
 use overlayfs::stack::Stack;
 use overlayfs::store::Expected;
 use overlayfs::tar::Kind;
@@ -152,7 +152,7 @@ fn privileged_a_tree_is_exported_and_copied_as_it_is() {
     let root = Dir::open(place.path().join("t")).unwrap();
     root.set_xattr("file", c"user.x", b"\n\0").unwrap();
     root.set_xattr("opt", c"trusted.y", b"z").unwrap();
-    let archive = export_tree(&root, Path::new("top"), Vec::new()).unwrap();
+    let archive = export_tree(&root, Form::plain(Path::new("top")), Vec::new()).unwrap();
     std::fs::create_dir(place.path().join("out")).unwrap();
     let out = Dir::open(place.path().join("out")).unwrap();
     let tree = Tree::new(out, Marks::Plain, &()).unwrap();

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use overlayfs::copy::{copy_merged, copy_tree};
+use overlayfs::diff::Form;
 use overlayfs::tar::{Kind, Reader, TarError};
 use overlayfs::transfer::{PutIn, put_in, take_out};
 use support::stage::Stage;
@@ -48,7 +49,13 @@ fn place(script: &str) -> (TempDir, Dir) {
 fn privileged_what_goes_out_has_the_name_that_was_asked_for() {
     let (_place, root) = place("mkdir -p d/e; echo f > d/e/f; ln -s /d/e link; ln -s e/f d/soft");
     let out = |path: &str, follow, name: &str| {
-        let out = take_out(&root, Path::new(path), follow, Path::new(name), Vec::new());
+        let out = take_out(
+            &root,
+            Path::new(path),
+            follow,
+            Form::plain(Path::new(name)),
+            Vec::new(),
+        );
         out.unwrap().map(|archive| contents(&archive))
     };
     let file = |name: &str| (name.to_owned(), (Kind::File, "f\n".to_owned()));
@@ -75,6 +82,32 @@ fn privileged_what_goes_out_has_the_name_that_was_asked_for() {
             link("r/d/soft", "e/f"),
             link("r/link", "/d/e"),
         ])
+    );
+}
+
+/// Holes are left out of the archive and are holes again, whoever reads it.
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_holes_go_out_and_in() {
+    let (place, root) = place(
+        "echo begin > s; truncate -s 1G s; echo end >> s; truncate -s 5M hole; echo x > plain
+        cd ..; mkdir in tar",
+    );
+    let form = Form {
+        name: Path::new("."),
+        holes: true,
+    };
+    let archive = take_out(&root, Path::new("/"), false, form, Vec::new());
+    let archive = archive.unwrap().unwrap();
+    assert!(archive.len() < 100_000, "{} bytes", archive.len());
+    let inside = Dir::open(place.path().join("in")).unwrap();
+    put_in(&inside, Path::new("/"), &archive[..], PutIn::default()).unwrap();
+    std::fs::write(place.path().join("archive"), &archive).unwrap();
+    shell(
+        place.path(),
+        "tar -C tar -xf archive
+        for d in in tar; do for f in s hole plain; do cmp root/$f $d/$f; done
+            test $(stat -c %b $d/s) -lt 200 -a $(stat -c %b $d/hole) -lt 200; done",
     );
 }
 
@@ -166,7 +199,13 @@ fn privileged_a_live_attacker_gets_nothing_in_or_out() {
     let copies = tempfile::tempdir().unwrap();
     attacked(&place.path().join("root"), outside.path(), || {
         for path in ["a", "a/victim", "a/victim/d", "a/victim/secret"] {
-            let out = take_out(&root, Path::new(path), true, Path::new("x"), Vec::new());
+            let out = take_out(
+                &root,
+                Path::new(path),
+                true,
+                Form::plain(Path::new("x")),
+                Vec::new(),
+            );
             if let Ok(Some(archive)) = out {
                 for (name, (_, content)) in contents(&archive) {
                     assert!(!content.contains("secret\n"), "{name} got out");

@@ -1,7 +1,8 @@
 //! Trees as archives, in a fixed order: equal trees make equal bytes.
 
 use std::collections::HashMap;
-use std::io::{self, BufWriter, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use sys::fs::{self, Dir, Follow, Stat};
 use super::change::{MountPoints, same};
 use crate::copy::is_overlay_mark;
 use crate::stack::{Merged, Stack, is_opaque};
-use crate::tar::{Kind, Member, Writer};
+use crate::tar::{Kind, Member, Writer, is_scattered};
 
 /// A tree that cannot be written as an archive.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum ExportError {
     /// A file changed its length while it was read.
     #[error("{0:?} changed while it was read")]
     Changed(PathBuf),
+    /// A file of the kernel's that does not end.
+    #[error("{0:?} is no file but a view of the kernel, and has more than 64 MiB")]
+    Endless(PathBuf),
 }
 
 type Result<T> = std::result::Result<T, ExportError>;
@@ -50,14 +54,32 @@ pub fn export_layer<W: Write>(
     export.finish()
 }
 
-/// Writes everything beneath a directory, with `prefix` before every name; the directory itself is
-/// written too, under the prefix, where that is not empty.
+/// How a tree or a name of one is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Form<'a> {
+    /// What it is called in the archive.
+    pub name: &'a Path,
+    /// Sparse files are written without their holes: for a reader that is known to be ours.
+    pub holes: bool,
+}
+
+impl<'a> Form<'a> {
+    /// Under this name, for every reader.
+    pub fn plain(name: &'a Path) -> Self {
+        Self { name, holes: false }
+    }
+}
+
+/// Writes everything beneath a directory, with the form's name before every other; the directory
+/// itself is written too, under that name, where it is not empty. What is mounted below and holds
+/// no files but views of the kernel, such as `/proc`, is written as an empty directory.
 ///
 /// # Errors
 /// [`ExportError`]; the output is then cut off.
-pub fn export_tree<W: Write>(root: &Dir, prefix: &Path, output: W) -> Result<W> {
+pub fn export_tree<W: Write>(root: &Dir, form: Form<'_>, output: W) -> Result<W> {
     let mut export = Export::new(output);
-    export.tree(root, prefix)?;
+    export.holes = form.holes;
+    export.tree(root, form.name)?;
     export.finish()
 }
 
@@ -65,13 +87,16 @@ pub fn export_tree<W: Write>(root: &Dir, prefix: &Path, output: W) -> Result<W> 
 ///
 /// # Errors
 /// [`ExportError`]; the output is then cut off.
-pub fn export_name<W: Write>(dir: &Dir, name: &Path, new_name: &Path, output: W) -> Result<W> {
+pub fn export_name<W: Write>(dir: &Dir, name: &Path, form: Form<'_>, output: W) -> Result<W> {
     let mut export = Export::new(output);
+    export.holes = form.holes;
     let stat = dir.stat(name)?;
-    if stat.kind == fs::Kind::Directory {
-        export.tree(&dir.enter(name, Follow::Never)?, new_name)?;
-    } else {
-        export.renamed(dir, name, new_name, &stat)?;
+    match stat.kind {
+        fs::Kind::Directory => export.tree(&dir.enter(name, Follow::Never)?, form.name)?,
+        fs::Kind::File if fs::is_kernel_view(dir)? => {
+            export.view(dir, name, form.name, &stat)?;
+        }
+        _ => export.renamed(dir, name, form.name, &stat)?,
     }
     export.finish()
 }
@@ -191,6 +216,8 @@ struct Export<W: Write> {
     writer: Writer<BufWriter<W>>,
     /// Files with several names: the first that was written.
     names: HashMap<(u64, u64), Vec<u8>>,
+    /// Holes are left out.
+    holes: bool,
 }
 
 impl<W: Write> Export<W> {
@@ -198,6 +225,7 @@ impl<W: Write> Export<W> {
         Self {
             writer: Writer::new(BufWriter::with_capacity(1 << 20, output)),
             names: HashMap::new(),
+            holes: false,
         }
     }
 
@@ -233,12 +261,16 @@ impl<W: Write> Export<W> {
         if !prefix.as_os_str().is_empty() {
             self.directory_itself(root, prefix)?;
         }
-        let mut waiting = vec![PathBuf::new()];
-        while let Some(path) = waiting.pop() {
+        let mut waiting = vec![(PathBuf::new(), None)];
+        while let Some((path, device)) = waiting.pop() {
             let dir = match root.enter(&path, Follow::Never) {
                 Err(error) if is_gone(&error) && path != Path::new("") => continue,
                 other => other?,
             };
+            let own = dir.stat_self()?.inode.0;
+            if device != Some(own) && fs::is_kernel_view(&dir)? {
+                continue;
+            }
             let mut below = Vec::new();
             for entry in dir.entries()? {
                 let here = path.join(&entry.name);
@@ -247,7 +279,7 @@ impl<W: Write> Export<W> {
                 };
                 self.name(&dir, &prefix.join(&here), &stat)?;
                 if stat.kind == fs::Kind::Directory {
-                    below.push(here);
+                    below.push((here, Some(own)));
                 }
             }
             waiting.extend(below.into_iter().rev());
@@ -268,6 +300,34 @@ impl<W: Write> Export<W> {
             }
             other => other,
         }
+    }
+
+    /// A file's content, without its holes where that is wanted and there are any.
+    fn content(&mut self, member: &Member, file: &File) -> Result<io::Result<()>> {
+        if self.holes {
+            let what = String::from_utf8_lossy(&member.path);
+            let parts = fs::data_parts(file, member.size, what)?;
+            let stored = parts.iter().map(|(_, length)| length).sum::<u64>();
+            if stored < member.size && !is_scattered(&parts) {
+                return Ok(self.writer.append_parts(member, &parts, file));
+            }
+            rewind(file)?;
+        }
+        Ok(self.writer.append(member, file))
+    }
+
+    /// A file that the kernel makes up: it has the length of what can be read of it.
+    fn view(&mut self, dir: &Dir, name: &Path, path: &Path, stat: &Stat) -> Result<()> {
+        let mut content = Vec::new();
+        let file = dir.read(name)?;
+        let read = file.take(VIEW_LIMIT + 1).read_to_end(&mut content);
+        read.map_err(|error| SysError::from_io(format!("read({path:?})"), error))?;
+        let mut member = describe(path, stat, Kind::File);
+        member.size = content.len() as u64;
+        if member.size > VIEW_LIMIT {
+            return Err(ExportError::Endless(path.to_owned()));
+        }
+        Ok(self.writer.append(&member, content.as_slice())?)
     }
 
     /// Writes one name of a directory under another name. Sockets are left out.
@@ -296,7 +356,7 @@ impl<W: Write> Export<W> {
                 let file = dir.read(name)?;
                 // What was opened counts: the name may have another file by now.
                 member.size = Stat::of(&file)?.size;
-                let written = self.writer.append(&member, &file);
+                let written = self.content(&member, &file)?;
                 written.map_err(|error| match error.kind() {
                     io::ErrorKind::UnexpectedEof => ExportError::Changed(path.to_owned()),
                     _ => ExportError::Output(error),
@@ -311,12 +371,19 @@ impl<W: Write> Export<W> {
     }
 }
 
+/// More than any of the kernel's texts has.
+const VIEW_LIMIT: u64 = 64 << 20;
+
 /// A directory that was listed is none any more: somebody works in the tree.
 fn is_gone(error: &SysError) -> bool {
     matches!(
         error.errno(),
         fs::errno::ENOENT | fs::errno::ENOTDIR | fs::errno::ELOOP
     )
+}
+
+fn rewind(mut file: &File) -> io::Result<()> {
+    file.rewind()
 }
 
 fn describe(path: &Path, stat: &Stat, kind: Kind) -> Member {

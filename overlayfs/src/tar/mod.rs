@@ -12,6 +12,7 @@ mod write;
 
 pub use member::{Kind, Member};
 pub use read::{Observer, Reader, TarError};
+pub(crate) use sparse::is_scattered;
 pub use write::Writer;
 
 /// Archives are made of blocks of this size.

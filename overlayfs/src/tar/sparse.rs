@@ -9,7 +9,7 @@ use super::pax;
 const PARTS_LIMIT: usize = 1 << 20;
 
 /// A part that is stored: where it belongs and how long it is.
-pub(super) type Part = (u64, u64);
+pub(crate) type Part = (u64, u64);
 
 /// Which PAX form announces a sparse file.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,6 +57,24 @@ fn pairs(numbers: &[u64]) -> Result<Vec<Part>, ()> {
         .chunks_exact(2)
         .map(|pair| (pair[0], pair[1]))
         .collect())
+}
+
+/// The map of a file as it stands at the start of the content, before it is padded: the number of
+/// parts, then each one's place and length. A last empty part says where a hole at the end ends.
+pub(super) fn map_text(parts: &[Part], size: u64) -> Vec<u8> {
+    let end = parts.last().map_or(0, |(offset, length)| offset + length);
+    let last = (end < size).then_some((size, 0));
+    let all: Vec<Part> = parts.iter().copied().chain(last).collect();
+    let mut text = format!("{}\n", all.len());
+    for (offset, length) in all {
+        text += &format!("{offset}\n{length}\n");
+    }
+    text.into_bytes()
+}
+
+/// More parts than a reader takes.
+pub(crate) fn is_scattered(parts: &[Part]) -> bool {
+    parts.len() >= PARTS_LIMIT
 }
 
 /// Reads the map at the start of the content: lines of numbers, padded to whole blocks.

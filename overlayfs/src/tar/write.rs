@@ -1,12 +1,14 @@
 //! Writing an archive: ustar headers, PAX records only where they are needed, the same bytes for
 //! the same members.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 
 use tar::{EntryType, Header};
 
 use super::member::{Kind, Member};
-use super::{BLOCK, padding, pax};
+use super::{BLOCK, padding, pax, sparse};
 
 const ZEROS: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
@@ -31,17 +33,7 @@ impl<W: Write> Writer<W> {
             Kind::File => member.size,
             _ => 0,
         };
-        let records = records(member, size);
-        if !records.is_empty() {
-            let mut extension = header(member, records.len() as u64);
-            extension.set_entry_type(EntryType::XHeader);
-            set_text(&mut extension.as_old_mut().name, b"./PaxHeaders");
-            extension.set_mode(0o644);
-            extension.set_cksum();
-            self.stream.write_all(extension.as_bytes())?;
-            self.stream.write_all(&records)?;
-            self.pad(records.len() as u64)?;
-        }
+        self.extension(member, &records(member, size))?;
         let mut header = header(member, size);
         header.set_cksum();
         self.stream.write_all(header.as_bytes())?;
@@ -50,6 +42,63 @@ impl<W: Write> Writer<W> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.pad(size)
+    }
+
+    /// Writes a file without its holes: `parts`, in order, say where it holds something. The form
+    /// is GNU's PAX 1.0; without it an archive would hold every hole as zeros.
+    ///
+    /// # Errors
+    /// Those of the streams; `UnexpectedEof` where a part is shorter than it says.
+    pub fn append_parts(
+        &mut self,
+        member: &Member,
+        parts: &[(u64, u64)],
+        content: &File,
+    ) -> io::Result<()> {
+        let mut map = sparse::map_text(parts, member.size);
+        map.resize(map.len().next_multiple_of(BLOCK), 0);
+        let stored = parts.iter().map(|(_, length)| length).sum::<u64>();
+        let size = map.len() as u64 + stored;
+        let mut records = records(member, size);
+        for (key, value) in [
+            (&b"GNU.sparse.major"[..], &b"1"[..]),
+            (b"GNU.sparse.minor", b"0"),
+            (b"GNU.sparse.name", &member.path),
+            (b"GNU.sparse.realsize", member.size.to_string().as_bytes()),
+        ] {
+            pax::push(&mut records, key, value);
+        }
+        self.extension(member, &records)?;
+        let mut header = header(member, size);
+        header.set_cksum();
+        self.stream.write_all(header.as_bytes())?;
+        self.stream.write_all(&map)?;
+        let mut buffer = vec![0; 1 << 18];
+        for (offset, length) in parts {
+            let (mut at, end) = (*offset, offset + length);
+            while at < end {
+                let most = usize::try_from(end - at).map_or(buffer.len(), |n| n.min(buffer.len()));
+                content.read_exact_at(&mut buffer[..most], at)?;
+                self.stream.write_all(&buffer[..most])?;
+                at += most as u64;
+            }
+        }
+        self.pad(stored)
+    }
+
+    /// What the header of the next member has no room for.
+    fn extension(&mut self, member: &Member, records: &[u8]) -> io::Result<()> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let mut extension = header(member, records.len() as u64);
+        extension.set_entry_type(EntryType::XHeader);
+        set_text(&mut extension.as_old_mut().name, b"./PaxHeaders");
+        extension.set_mode(0o644);
+        extension.set_cksum();
+        self.stream.write_all(extension.as_bytes())?;
+        self.stream.write_all(records)?;
+        self.pad(records.len() as u64)
     }
 
     /// Writes a file whose content `write` makes: just as many bytes as its size says.

@@ -22,22 +22,50 @@ pub fn copy_data(from: &File, to: &File, what: impl Display) -> Result<u64> {
         return Ok(size);
     }
     rfs::ftruncate(to, size).call(|| format!("ftruncate({what}, {size})"))?;
+    each_part(from, size, &what, |start, end| {
+        copy_range(from, to, start, end, &what)
+    })?;
+    Ok(size)
+}
+
+/// The parts of an open file that are no holes, as offset and length; all of it where the file
+/// system does not tell. Moves the file's offset. `what` names the file in messages.
+///
+/// # Errors
+/// Those of lseek.
+pub fn data_parts(file: &File, size: u64, what: impl Display) -> Result<Vec<(u64, u64)>> {
+    let mut parts = Vec::new();
+    each_part(file, size, &what, |start, end| {
+        parts.push((start, end - start));
+        Ok(())
+    })?;
+    Ok(parts)
+}
+
+fn each_part(
+    file: &File,
+    size: u64,
+    what: &impl Display,
+    mut work: impl FnMut(u64, u64) -> Result<()>,
+) -> Result<()> {
     let mut at = 0;
     while at < size {
-        let start = match rfs::seek(from, SeekFrom::Data(at)) {
+        let start = match rfs::seek(file, SeekFrom::Data(at)) {
+            // It has grown meanwhile.
+            Ok(start) if start >= size => break,
             Ok(start) => start,
             // Nothing but a hole is left.
             Err(Errno::NXIO) => break,
             Err(Errno::INVAL) => at,
             Err(errno) => return Err(errno).call(|| format!("lseek({what}, {at}, SEEK_DATA)")),
         };
-        let end = rfs::seek(from, SeekFrom::Hole(start))
+        let end = rfs::seek(file, SeekFrom::Hole(start))
             .unwrap_or(size)
             .min(size);
-        copy_range(from, to, start, end, &what)?;
+        work(start, end)?;
         at = end.max(start + 1);
     }
-    Ok(size)
+    Ok(())
 }
 
 fn copy_range(from: &File, to: &File, start: u64, end: u64, what: &impl Display) -> Result<()> {
@@ -111,6 +139,14 @@ mod tests {
         assert_eq!(copy_data(&from, &to, "x").unwrap(), 16 << 20);
         assert!(std::fs::read(path("from")).unwrap() == std::fs::read(path("to")).unwrap());
         assert!(to.metadata().unwrap().blocks() < 1000);
+        let parts = data_parts(&from, 16 << 20, "x").unwrap();
+        let [(start, length)] = parts[..] else {
+            panic!("{parts:?}");
+        };
+        assert!(
+            start <= 8 << 20 && start + length >= (8 << 20) + 6,
+            "{parts:?}"
+        );
     }
 
     #[test]

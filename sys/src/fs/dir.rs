@@ -227,9 +227,11 @@ impl Dir {
                 libc::EINVAL,
             ));
         }
-        // The link in /proc is bound to the very file that was looked at.
+        // The link in /proc is bound to the very file that was looked at. Some files of the kernel's
+        // would wait for something to say.
         let alias = format!("/proc/self/fd/{}", handle.as_raw_fd());
-        rfs::open(alias, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        rfs::open(alias, flags, Mode::empty())
             .map(File::from)
             .call(|| self.says("openat", name, "O_RDONLY"))
     }

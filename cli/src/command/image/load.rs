@@ -54,7 +54,7 @@ impl Verb for LoadArgs {
                         .hint("give the archive: 'rbox load -i FILE' or 'rbox load < FILE'"),
                 );
             }
-            _ => images.load(io::stdin().lock())?,
+            _ => images.load(io::stdin())?,
         };
         let mut out = io::stdout().lock();
         for one in &loaded {

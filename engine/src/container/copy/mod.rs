@@ -9,6 +9,7 @@
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
+use overlayfs::diff::Form;
 use overlayfs::transfer::{self, Found, PutIn};
 use overlayfs::unpack::UnpackError;
 use sys::fs::{Dir, Kind, Stat};
@@ -61,7 +62,7 @@ impl Engine {
         self.with_files(&id, |_, root| evaluate(root, &whole))
     }
 
-    /// Writes a path of a container as an archive that names it `name`.
+    /// Writes a path of a container as an archive in this form.
     ///
     /// # Errors
     /// `Could not find the file /x in container X`; when it cannot be read or the output not be
@@ -70,14 +71,14 @@ impl Engine {
         &self,
         (container, path): (&str, &str),
         follow: bool,
-        name: &Path,
+        form: Form<'_>,
         output: impl Write + Send,
     ) -> Result<()> {
         let (id, whole) = (self.resolve(container)?, absolute(path));
         self.with_files(&id, |container_now, root| {
             let found = found(root, &whole, follow)?;
             let found = found.ok_or_else(|| missing(&whole, container))?;
-            let taken = transfer::take_out(root, &found.path, false, name, output);
+            let taken = transfer::take_out(root, &found.path, false, form, output);
             taken
                 .map_err(|error| {
                     Error::system(format!("cannot copy {:?}", whole.display()), error)

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Write};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use overlayfs::diff::ExportError;
+use overlayfs::diff::{ExportError, Form};
 use overlayfs::transfer::{self, Found, PutIn};
 use overlayfs::unpack::UnpackError;
 use sys::fs::{Dir, Kind};
@@ -69,7 +69,8 @@ impl Origin {
         name: &Path,
         output: impl Write,
     ) -> std::result::Result<(), ExportError> {
-        transfer::take_out(&self.root, &self.found.path, false, name, output).map(drop)
+        let form = Form { name, holes: true };
+        transfer::take_out(&self.root, &self.found.path, false, form, output).map(drop)
     }
 }
 

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use clap::Args;
-use engine::Engine;
 use engine::container::copy::PutOptions;
-use overlayfs::diff::piped;
+use engine::{Engine, ErrorKind};
+use overlayfs::compression;
+use overlayfs::diff::{Form, piped};
 use sys::fs::Kind;
 
 use self::local::Origin;
@@ -54,7 +55,13 @@ impl Verb for CpArgs {
         if destination.is_empty() {
             return Err(Failure::said("destination can not be empty"));
         }
-        let (bytes, to) = match (Side::read(source), Side::read(destination)) {
+        let sides = (Side::read(source), Side::read(destination));
+        for side in [&sides.0, &sides.1] {
+            if matches!(side, Side::Container { path, .. } if path.is_empty()) {
+                return Err(engine::Error::invalid("bad parameter: path cannot be empty").into());
+            }
+        }
+        let (bytes, to) = match sides {
             (Side::Container { .. }, Side::Container { .. }) => {
                 return Err(Failure::said("copying between containers is not supported"));
             }
@@ -107,8 +114,11 @@ impl Outwards<'_> {
     fn to_stream(&self) -> Result<()> {
         let mut out = io::stdout();
         let source = (self.container, self.path);
+        let name = self.name();
+        // Whoever reads it need not know of holes.
+        let form = Form::plain(&name);
         self.engine
-            .take_files(source, self.arguments.follow_link, &self.name(), &mut out)?;
+            .take_files(source, self.arguments.follow_link, form, &mut out)?;
         out.flush()?;
         Ok(())
     }
@@ -128,7 +138,11 @@ impl Outwards<'_> {
         let target = local::target(&to)?;
         let place = place(&source, &target).map_err(|error| Failure::said(error.to_string()))?;
         let source = (self.container, self.path);
-        let write = |pipe: PipeWriter| self.engine.take_files(source, follow, &place.name, pipe);
+        let form = Form {
+            name: &place.name,
+            holes: true,
+        };
+        let write = |pipe: PipeWriter| self.engine.take_files(source, follow, form, pipe);
         let bytes = through(write, |stream| {
             local::unpack(&place.directory, stream, self.arguments.archive)
         })?;
@@ -157,7 +171,8 @@ impl Inwards<'_> {
                 )));
             }
             let mut stream = Counted::new(io::stdin());
-            self.put(&target.path, &mut BufReader::new(&mut stream))?;
+            let (_, plain) = compression::decoder(&mut stream)?;
+            self.put(&target.path, &mut BufReader::with_capacity(1 << 18, plain))?;
             return Ok((stream.bytes, to));
         }
         let origin = Origin::find(&local::absolute(from)?, self.arguments.follow_link)?;
@@ -175,7 +190,13 @@ impl Inwards<'_> {
     /// What is at the path in the container, all links followed.
     fn target(&self) -> Result<Target> {
         let typed = format!("/{}", self.path.trim_start_matches('/'));
-        let found = self.engine.evaluate_path(self.container, &typed)?;
+        let found = match self.engine.evaluate_path(self.container, &typed) {
+            // Said to be a directory, and none.
+            Err(error) if error.kind() == ErrorKind::InvalidParameter && typed.ends_with('/') => {
+                return Err(Failure::said("no such directory"));
+            }
+            other => other?,
+        };
         let kind = found.stat.map(|stat| stat.kind);
         if matches!(kind, Some(Kind::CharDevice | Kind::BlockDevice)) {
             return Err(Failure::said(format!(
