@@ -86,6 +86,9 @@ pub struct Healthcheck {
     /// In which failures do not count.
     #[serde(skip_serializing_if = "is_zero")]
     pub start_period: i64,
+    /// Between two checks in that time, until one succeeds; 0 is as otherwise.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub start_interval: i64,
     /// Failures in a row until unhealthy.
     #[serde(skip_serializing_if = "is_zero")]
     pub retries: i64,

@@ -358,6 +358,7 @@ fn health_option(check: &mut Healthcheck, flag: &str) -> Result<()> {
         "interval" => &mut check.interval,
         "timeout" => &mut check.timeout,
         "start-period" => &mut check.start_period,
+        "start-interval" => &mut check.start_interval,
         _ => return Err(bad(format!("Unknown flag: {name}"))),
     };
     let duration =

@@ -72,6 +72,7 @@ fn health(config: &Config) -> Result<()> {
         ("Interval", check.interval),
         ("Timeout", check.timeout),
         ("StartPeriod", check.start_period),
+        ("StartInterval", check.start_interval),
     ] {
         if time != 0 && time < 1_000_000 {
             return Err(Error::invalid(format!(

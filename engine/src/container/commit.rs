@@ -203,6 +203,7 @@ fn run_config(config: &Config) -> RunConfig {
             interval: check.interval,
             timeout: check.timeout,
             start_period: check.start_period,
+            start_interval: check.start_interval,
             retries: check.retries,
         }),
         args_escaped: false,

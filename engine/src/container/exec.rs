@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use runtime::{Child, Facts, Started, Stdio, UserRequest};
 use sys::epoll::{Interest, poll};
-use sys::process::Fork;
+use sys::process::{Fork, Forked};
 use sys::socket::MessageSocket;
 
 use crate::Engine;
@@ -43,7 +43,19 @@ impl Engine {
         let instruments = Instruments::from_environment();
         let signals =
             caught(request.tty).map_err(|error| Error::system("cannot catch signals", error))?;
-        let socket = self.fork_relay(&container, init, &request, &instruments)?;
+        let (socket, _) = self.fork_relay(&container, init, &request, &instruments)?;
+        match hear(&socket)? {
+            Some(Answer::Failed(refusal) | Answer::Refused(refusal)) => {
+                return Err(refused(refusal));
+            }
+            Some(_) => {}
+            None => {
+                return Err(Error::system(
+                    format!("the relay of container {} died", container.id()),
+                    std::io::Error::from(std::io::ErrorKind::ConnectionReset),
+                ));
+            }
+        }
         if request.detach {
             return Ok(SessionEnd::Background);
         }
@@ -61,13 +73,14 @@ impl Engine {
             .map_err(|error| self.session_failed(&container, error))
     }
 
-    fn fork_relay(
+    /// Forks the parent of a further process; how that came about is the first thing it says.
+    pub(crate) fn fork_relay(
         &self,
         container: &Container,
         init: i32,
         request: &ExecRequest,
         instruments: &Instruments,
-    ) -> Result<MessageSocket> {
+    ) -> Result<(MessageSocket, Forked)> {
         let (mine, theirs) = MessageSocket::pair()
             .map_err(|error| Error::system("cannot talk to the relay", error))?;
         instruments.point("exec-fork", plan::fault::Moment::Before)?;
@@ -91,21 +104,14 @@ impl Engine {
             relay.main(first)
         });
         drop(first);
-        forked.map_err(|error| Error::system("cannot fork the relay", error))?;
+        let forked = forked.map_err(|error| Error::system("cannot fork the relay", error))?;
         instruments.point("exec-fork", plan::fault::Moment::After)?;
-        match hear(&mine)? {
-            Some(Answer::Failed(refusal) | Answer::Refused(refusal)) => Err(refused(refusal)),
-            Some(_) => Ok(mine),
-            None => Err(Error::system(
-                format!("the relay of container {} died", container.id()),
-                std::io::Error::from(std::io::ErrorKind::ConnectionReset),
-            )),
-        }
+        Ok((mine, forked))
     }
 }
 
 /// The first process of a container that can take a further one.
-fn running(container: &Container) -> Result<i32> {
+pub(crate) fn running(container: &Container) -> Result<i32> {
     match container.status()?.0 {
         Status::Running => {}
         Status::Paused => {

@@ -72,6 +72,7 @@ fn healthcheck(mine: Option<Healthcheck>, image: &RunConfig) -> Option<Healthche
         interval: check.interval,
         timeout: check.timeout,
         start_period: check.start_period,
+        start_interval: check.start_interval,
         retries: check.retries,
     });
     let (mut mine, images) = match (mine, images) {
@@ -85,6 +86,7 @@ fn healthcheck(mine: Option<Healthcheck>, image: &RunConfig) -> Option<Healthche
         (&mut mine.interval, images.interval),
         (&mut mine.timeout, images.timeout),
         (&mut mine.start_period, images.start_period),
+        (&mut mine.start_interval, images.start_interval),
         (&mut mine.retries, images.retries),
     ] {
         if *field == 0 {

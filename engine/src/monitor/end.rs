@@ -6,6 +6,7 @@ use std::time::Duration;
 use plan::fault::Moment;
 
 use super::Monitor;
+use super::health;
 use super::life::Life;
 use crate::store::Hidden;
 use crate::time::Time;
@@ -16,6 +17,8 @@ impl Monitor<'_> {
     /// asks for one; all clients are told the code then, and the host is as before.
     pub(super) fn end(&mut self, mut life: Life, code: i32) -> Option<Duration> {
         self.kill_at = None;
+        self.checks = None;
+        health::unwatched(&mut self.state.health);
         life.kill_rest();
         // Before anybody could take it for one that has ended, and open gates that stay.
         let _ = self

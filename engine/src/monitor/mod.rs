@@ -14,11 +14,13 @@
 pub mod claim;
 mod end;
 pub(crate) mod files;
+mod health;
 pub mod hub;
 pub(crate) mod join;
 pub(crate) mod launch;
 mod life;
 mod names;
+mod probe;
 pub mod restart;
 mod rewire;
 mod serve;
@@ -36,6 +38,7 @@ use self::claim::Claim;
 use self::hub::{Hub, InputRule};
 use self::launch::whole;
 use self::life::Life;
+use self::probe::Checks;
 use self::restart::{Pauses, Rule};
 use crate::Engine;
 use crate::config::Config;
@@ -128,6 +131,8 @@ pub(crate) struct Monitor<'a> {
     by_hand: bool,
     /// When a stop turns into a kill.
     kill_at: Option<Instant>,
+    /// The health checks of this run.
+    checks: Option<Checks>,
     /// What was taken out of sight and is to be deleted.
     trash: Option<Hidden>,
 }
@@ -202,6 +207,7 @@ impl<'a> Monitor<'a> {
             pauses: Pauses::default(),
             by_hand: false,
             kill_at: None,
+            checks: None,
             trash: None,
         })
     }
@@ -219,6 +225,7 @@ impl<'a> Monitor<'a> {
             Ok(life) => life,
             Err(error) => return self.failed(&error, Some(starter)),
         };
+        self.begin_checks(life.started_at);
         let _ = self.step("answer-start", |monitor| {
             for warning in life.take_warnings() {
                 monitor.hub.tell(starter, &Answer::Warning(warning));
@@ -243,6 +250,7 @@ impl<'a> Monitor<'a> {
                 Ok(life) => life,
                 Err(error) => return self.failed(&error, None),
             };
+            self.begin_checks(life.started_at);
             self.engine.note_started(self.container, false);
         }
     }

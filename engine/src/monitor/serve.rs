@@ -8,6 +8,7 @@ use sys::epoll::{Interest, Readiness, poll};
 use super::Monitor;
 use super::hub::{Source, Wish};
 use super::life::Life;
+use super::probe::{Checks, Part};
 use crate::signal;
 use crate::stdio::protocol::{Answer, Refusal};
 
@@ -19,6 +20,7 @@ enum Token {
     Process,
     Proxy,
     Resolver,
+    Check(Part),
     Hub(Source),
 }
 
@@ -26,9 +28,12 @@ impl Monitor<'_> {
     /// Serves until the process has ended; returns its code.
     pub(super) fn serve(&mut self, life: &mut Life) -> i32 {
         loop {
-            if self.turn(Some(life), self.kill_at) {
+            let check_at = self.checks.as_ref().and_then(Checks::deadline);
+            let until = [self.kill_at, check_at].into_iter().flatten().min();
+            if self.turn(Some(life), until) {
                 return life.reap();
             }
+            self.check_due();
             if self.kill_at.is_some_and(|at| at <= Instant::now()) {
                 self.kill_at = None;
                 life.signal(signal::KILL);
@@ -72,6 +77,7 @@ impl Monitor<'_> {
                         life.resolver_ready();
                     }
                 }
+                Token::Check(part) => self.check_ready(part),
                 Token::Hub(source) => self.hub.ready(source, ready, &mut wishes),
             }
         }
@@ -100,6 +106,14 @@ impl Monitor<'_> {
                 tokens.push(Token::Resolver);
                 waits.push((resolver, Interest::Read));
             }
+        }
+        let mut of_checks = Vec::new();
+        if let Some(checks) = &self.checks {
+            checks.interests(&mut of_checks);
+        }
+        for (part, fd, interest) in of_checks {
+            tokens.push(Token::Check(part));
+            waits.push((fd, interest));
         }
         let mut of_hub = Vec::new();
         self.hub.interests(&mut of_hub);
@@ -171,10 +185,16 @@ impl Monitor<'_> {
             }
             Wish::Pause(client) => {
                 let outcome = life.map(|life| life.freeze(self.container));
+                if matches!(outcome, Some(Ok(()))) {
+                    self.halt_checks();
+                }
                 self.report(client, outcome);
             }
             Wish::Unpause(client) => {
                 let outcome = life.map(|life| life.thaw(self.container));
+                if matches!(outcome, Some(Ok(()))) {
+                    self.resume_checks();
+                }
                 self.report(client, outcome);
             }
             Wish::Connect(client, ref wish) => {

@@ -35,7 +35,7 @@ pub mod run;
 pub mod status;
 
 pub use aside::Hidden;
-pub use record::{Container, Record, State};
+pub use record::{Container, Health, HealthResult, Record, State};
 pub use run::{EndpointRecord, InitRecord, NetworkRecord, PortRecord, ProcessMark, RunDir};
 pub use status::{Facts, Status};
 

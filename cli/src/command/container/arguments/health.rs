@@ -3,7 +3,6 @@
 use clap::Args;
 use engine::config::{Config, Healthcheck};
 
-use super::unsupported;
 use crate::error::{Failure, Result};
 use crate::option::{duration, number};
 
@@ -62,12 +61,6 @@ impl HealthArgs {
         if let Some((flag, _)) = times.iter().find(|(_, value)| value.is_some_and(|v| v < 0)) {
             return Err(Failure::said(format!("{flag} cannot be negative")));
         }
-        if self.health_start_interval.is_some() {
-            return Err(unsupported(
-                "health-start-interval",
-                "checks keep one interval; give --health-interval",
-            ));
-        }
         config.healthcheck = Some(Healthcheck {
             test: self
                 .health_cmd
@@ -77,6 +70,7 @@ impl HealthArgs {
             interval: self.health_interval.unwrap_or(0),
             timeout: self.health_timeout.unwrap_or(0),
             start_period: self.health_start_period.unwrap_or(0),
+            start_interval: self.health_start_interval.unwrap_or(0),
             retries: self.health_retries.unwrap_or(0),
         });
         Ok(())
