@@ -182,6 +182,9 @@ pub struct HostConfig {
     pub runtime: String,
     /// Height and width of the terminal at creation.
     pub console_size: [u32; 2],
+    /// `--annotation`: given to the runtime's specification.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     /// Relative weight of processor time.
     pub cpu_shares: i64,
     /// Memory limit.
@@ -192,6 +195,18 @@ pub struct HostConfig {
     pub cgroup_parent: String,
     /// Relative weight of block I/O, 10 to 1000.
     pub blkio_weight: u16,
+    /// Weights of single devices.
+    pub blkio_weight_device: Vec<WeightDevice>,
+    /// Bytes that may be read in a second.
+    pub blkio_device_read_bps: Vec<ThrottleDevice>,
+    /// Bytes that may be written in a second.
+    pub blkio_device_write_bps: Vec<ThrottleDevice>,
+    /// Reads in a second.
+    #[serde(rename = "BlkioDeviceReadIOps")]
+    pub blkio_device_read_iops: Vec<ThrottleDevice>,
+    /// Writes in a second.
+    #[serde(rename = "BlkioDeviceWriteIOps")]
+    pub blkio_device_write_iops: Vec<ThrottleDevice>,
     /// Processor period in microseconds.
     pub cpu_period: i64,
     /// Processor quota in microseconds.
@@ -261,11 +276,17 @@ impl Default for HostConfig {
             shm_size: 67_108_864,
             runtime: "rbox".to_owned(),
             console_size: [0, 0],
+            annotations: BTreeMap::new(),
             cpu_shares: 0,
             memory: 0,
             nano_cpus: 0,
             cgroup_parent: String::new(),
             blkio_weight: 0,
+            blkio_weight_device: Vec::new(),
+            blkio_device_read_bps: Vec::new(),
+            blkio_device_write_bps: Vec::new(),
+            blkio_device_read_iops: Vec::new(),
+            blkio_device_write_iops: Vec::new(),
             cpu_period: 0,
             cpu_quota: 0,
             cpuset_cpus: String::new(),
@@ -344,6 +365,26 @@ pub struct DeviceMapping {
     pub path_in_container: String,
     /// Of `r`, `w`, `m`.
     pub cgroup_permissions: String,
+}
+
+/// The relative weight of a block device, 10 to 1000; 0 is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct WeightDevice {
+    /// On the host.
+    pub path: String,
+    /// Against other containers.
+    pub weight: u16,
+}
+
+/// How much a block device may do in a second, in bytes or operations; 0 is no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ThrottleDevice {
+    /// On the host.
+    pub path: String,
+    /// In a second.
+    pub rate: u64,
 }
 
 /// A resource limit of the process.

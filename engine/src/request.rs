@@ -121,6 +121,8 @@ pub struct LogsRequest {
     pub until: Option<i128>,
     /// Put the time before every line.
     pub timestamps: bool,
+    /// Put the entry's attributes before every line.
+    pub details: bool,
 }
 
 /// The processes of a container, as a table.

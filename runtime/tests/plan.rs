@@ -363,7 +363,12 @@ fn written(cgroup: &Cgroup, resources: &LinuxResources) -> Vec<String> {
         .iter()
         .map(|write| {
             let name = write.path.file_name().unwrap().to_str().unwrap();
-            format!("{name} {}", write.value)
+            let mut line = format!("{name} {}", write.value);
+            if let Some((path, value)) = &write.instead {
+                let name = path.file_name().unwrap().to_str().unwrap();
+                line = format!("{line} or {name} {value}");
+            }
+            line
         })
         .collect()
 }
@@ -489,8 +494,10 @@ fn processes_and_blocks() {
         assert_eq!(
             (v1, v2),
             (
-                vec![format!("blkio.weight {weight}")],
-                vec![format!("io.weight {io}")]
+                vec![format!(
+                    "blkio.bfq.weight {weight} or blkio.weight {weight}"
+                )],
+                vec![format!("io.bfq.weight {weight} or io.weight {io}")]
             )
         );
     }

@@ -20,6 +20,7 @@ use crate::fixture::{busybox_tree, cache};
 /// What the containers need of the kernel that is not built in.
 const MODULES: &[&str] = &[
     "overlay",
+    "loop",
     "bridge",
     "veth",
     "nf_tables",

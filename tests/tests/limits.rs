@@ -102,6 +102,62 @@ fn privileged_limits_reach_the_kernel() {
 
 #[test]
 #[ignore = "needs root: run by cargo xtask test"]
+fn privileged_limits_of_block_devices() {
+    let lab = Lab::with_busybox();
+    let disk = lab.sh("for disk in /sys/block/*; do name=/dev/${disk##*/}
+         if [ -b $name ]; then echo $name $(cat $disk/dev); exit; fi; done");
+    let (name, number) = disk.split_once(' ').expect("this machine has a disk");
+    let cases = [
+        ("--device-read-bps", "1mb", "read_bps", "1048576", "rbps"),
+        ("--device-write-bps", "2mb", "write_bps", "2097152", "wbps"),
+        ("--device-read-iops", "100", "read_iops", "100", "riops"),
+        ("--device-write-iops", "200", "write_iops", "200", "wiops"),
+    ];
+    for (flag, rate, file, value, key) in cases {
+        let wish = format!("{name}:{rate}");
+        let file = format!("blkio.throttle.{file}_device");
+        let seen = limit(&lab, &[flag, &wish], "blkio", &file, "io.max");
+        let own = seen.strip_prefix(&format!("{number} ")).unwrap_or_default();
+        let one = own == value;
+        let two = own.split(' ').any(|word| word == format!("{key}={value}"));
+        assert!(one || two, "{flag} {wish}: {seen}");
+    }
+    // The file's name is that of the scheduler with weights, where the kernel has it.
+    let weight = ["--blkio-weight", "300"];
+    let files = ["weight", "bfq.weight"].map(|file| {
+        let (one, two) = (format!("blkio.{file}"), format!("io.{file}"));
+        let show = |file: &str| format!("{file} 2> /dev/null || :");
+        limit(&lab, &weight, "blkio", &show(&one), &show(&two))
+    });
+    assert!(files.iter().any(|seen| seen.contains("300")), "{files:?}");
+    for (wish, why) in [
+        ("/dev/nosuch:1mb", "no such file or directory"),
+        ("/dev/null:1mb", "not a block device"),
+    ] {
+        lab.rbox(["run", "--rm", "--device-read-bps", wish, "busybox", "true"])
+            .run()
+            .code(125)
+            .says(why)
+            .says("lsblk");
+    }
+    lab.rbox([
+        "create",
+        "--name",
+        "slow",
+        "--device-write-iops",
+        &format!("{name}:5"),
+    ])
+    .args(["--annotation", "org.x=1", "busybox", "true"])
+    .run()
+    .success();
+    let shown = "{{json .HostConfig.BlkioDeviceWriteIOps}} {{json .HostConfig.Annotations}}";
+    let shown = lab.rbox(["inspect", "-f", shown, "slow"]).run().success();
+    let expected = format!(r#"[{{"Path":"{name}","Rate":5}}] {{"org.x":"1"}}"#);
+    assert_eq!(shown.text(), expected);
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
 fn privileged_limits_hold() {
     let lab = Lab::with_busybox();
     // Memory: the one that takes too much is killed, and inspect knows why.

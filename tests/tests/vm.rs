@@ -43,6 +43,10 @@ is "no more processes" "$(rbox run --rm --network none --pids-limit 5 busybox sh
 echo 0 > /proc/sys/kernel/dmesg_restrict
 is "a device is refused" "$(rbox run --rm --network none busybox sh -c 'mknod /tmp/k c 1 11; (exec 3< /tmp/k) 2>&1' 2>&1 | grep -c 'not permitted')" 1
 is "a device is given" "$(rbox run --rm --network none --device /dev/kmsg:/dev/k:r busybox sh -c '(exec 3< /dev/k) && echo open; (exec 3> /dev/k) 2>&1 | grep -c permitted' 2>&1 | tr '\n' ' ')" "open 1 "
+rbox run -d --name slow --network none --device-read-bps /dev/loop0:1mb --device-write-iops /dev/loop0:10 busybox sleep 1000 > id 2>&1 || cat id
+dir=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/$(rbox inspect -f '{{.State.Pid}}' slow)/cgroup)
+is "io.max" "$(cat $dir/io.max)" "7:0 rbps=1048576 wbps=max riops=max wiops=10"
+rbox rm -f slow > /dev/null
 rbox run -d --name kid --network none busybox sh -c 'sleep 1000 & sleep 1001' > /dev/null
 rbox kill kid > /dev/null; sleep 1
 is "kill takes all" "$(ps | grep -c '[s]leep 100')" 0
@@ -55,7 +59,7 @@ rbox rm gone > /dev/null
 is "nothing is left" "$(find /sys/fs/cgroup -type d -name '[0-9a-f]*' | grep -E '[0-9a-f]{64}'; grep -c overlay /proc/mounts; ls /run/rbox/containers)" 0
 "#;
 
-const COUNT: usize = 32;
+const COUNT: usize = 33;
 
 #[test]
 #[ignore = "needs root: run by cargo xtask test"]

@@ -1,5 +1,6 @@
 //! Values of flags: pure functions from a word to a value, with Docker's words for what is wrong.
 
+pub(crate) mod block;
 pub(crate) mod device;
 pub(crate) mod duration;
 pub(crate) mod environment;

@@ -180,7 +180,9 @@ fn changed(update: &Update, new: &HostConfig) -> HostConfig {
 
 /// Gives the container that runs its new limits.
 fn apply(container: &Container, update: &Update, new: &HostConfig) -> Result<()> {
-    let mut resources = crate::spec::resources(&changed(update, new), &[])?;
+    let only = changed(update, new);
+    let block_io = crate::spec::gather_block_io(&only)?;
+    let mut resources = crate::spec::resources(&only, &[], block_io)?;
     if let Some(limit) = update.pids_limit {
         let mut pids = LinuxPids::default();
         pids.set_limit(limit);

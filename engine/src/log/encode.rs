@@ -1,5 +1,7 @@
 //! One log entry as a line of JSON, and back.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::Stream;
@@ -11,17 +13,42 @@ pub struct Entry {
     pub log: String,
     /// `stdout` or `stderr`.
     pub stream: String,
+    /// What was chosen of the container's labels and variables.
+    #[serde(default)]
+    pub attrs: BTreeMap<String, String>,
     /// RFC 3339 with nanoseconds, in UTC.
     pub time: String,
 }
 
-/// Appends one entry to `out`.
-pub fn entry(out: &mut Vec<u8>, text: &[u8], stream: Stream, time: &str) {
+/// The part of every entry that tells the container's attributes; empty where there are none.
+pub fn attributes(attrs: &BTreeMap<String, String>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (key, value) in attrs {
+        out.extend_from_slice(if out.is_empty() {
+            b"\"attrs\":{\""
+        } else {
+            b",\""
+        });
+        escape(&mut out, key.as_bytes());
+        out.extend_from_slice(b"\":\"");
+        escape(&mut out, value.as_bytes());
+        out.push(b'"');
+    }
+    if !out.is_empty() {
+        out.extend_from_slice(b"},");
+    }
+    out
+}
+
+/// Appends one entry to `out`, with the part that [`attributes`] made.
+pub fn entry(out: &mut Vec<u8>, text: &[u8], stream: Stream, attributes: &[u8], time: &str) {
     out.extend_from_slice(b"{\"log\":\"");
     escape(out, text);
     out.extend_from_slice(b"\",\"stream\":\"");
     out.extend_from_slice(stream.as_str().as_bytes());
-    out.extend_from_slice(b"\",\"time\":\"");
+    out.extend_from_slice(b"\",");
+    out.extend_from_slice(attributes);
+    out.extend_from_slice(b"\"time\":\"");
     out.extend_from_slice(time.as_bytes());
     out.extend_from_slice(b"\"}\n");
 }
@@ -80,7 +107,7 @@ mod tests {
 
     fn encoded(text: &[u8]) -> String {
         let mut out = Vec::new();
-        entry(&mut out, text, Stream::Stdout, "T");
+        entry(&mut out, text, Stream::Stdout, b"", "T");
         String::from_utf8(out).unwrap()
     }
 
@@ -93,6 +120,25 @@ mod tests {
         assert!(encoded(b"a<b>&\x1b[0m\t\"\\").contains(r#"a\u003cb\u003e\u0026\u001b[0m\t\"\\"#));
         assert!(encoded(b"\xff\xfe ok").contains("\u{fffd}\u{fffd} ok"));
         assert!(encoded("grün 🦀".as_bytes()).contains("grün 🦀"));
+    }
+
+    #[test]
+    fn attributes_come_back() {
+        let attrs = [("a", "b \"c\""), ("x.y", "<1>")];
+        let attrs: BTreeMap<String, String> = attrs
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into();
+        let mut line = Vec::new();
+        entry(&mut line, b"t", Stream::Stderr, &attributes(&attrs), "T");
+        let read: Entry = serde_json::from_slice(&line).unwrap();
+        assert_eq!(read.attrs, attrs);
+        let start = br#"{"log":"t","stream":"stderr","attrs":{"a":"b \"c\"","x.y":"#;
+        assert!(
+            line.starts_with(start),
+            "{}",
+            String::from_utf8_lossy(&line)
+        );
+        assert_eq!(attributes(&BTreeMap::new()), b"");
     }
 
     proptest! {

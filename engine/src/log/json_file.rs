@@ -5,6 +5,7 @@
 //! written when the stream ends. A file that cannot be written (a full disk) does not stop the
 //! container: the loss is counted and said in the log itself once there is room again.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -25,6 +26,8 @@ const BATCH: usize = 128 * 1024;
 pub struct JsonFile {
     path: PathBuf,
     options: LogOptions,
+    /// The same in every entry.
+    attributes: Vec<u8>,
     /// Opened with the first line: most containers of a test or a script never write one.
     file: Option<File>,
     size: u64,
@@ -41,12 +44,20 @@ impl JsonFile {
         Self {
             path: path.to_owned(),
             options,
+            attributes: Vec::new(),
             file: None,
             size: 0,
             parts: [Vec::new(), Vec::new()],
             out: Vec::new(),
             lost: 0,
         }
+    }
+
+    /// Puts these beside every entry.
+    #[must_use]
+    pub fn with_attributes(mut self, attributes: &BTreeMap<String, String>) -> Self {
+        self.attributes = encode::attributes(attributes);
+        self
     }
 
     /// Takes what came out of a stream at this time.
@@ -86,7 +97,7 @@ impl JsonFile {
     }
 
     fn entry(&mut self, text: &[u8], stream: Stream, time: &str) {
-        encode::entry(&mut self.out, text, stream, time);
+        encode::entry(&mut self.out, text, stream, &self.attributes, time);
         let full = self
             .options
             .max_size

@@ -2,12 +2,14 @@
 //!
 //! The driver `json-file` writes Docker's format, one object per line; `none` writes nothing.
 
+pub mod attributes;
 pub mod encode;
 pub mod json_file;
 pub mod options;
 pub mod print;
 pub mod read;
 
+pub use attributes::AttributeRule;
 pub use json_file::JsonFile;
 pub use options::{LogOptions, LogOptionsError};
 pub use read::LogReader;

@@ -1,5 +1,6 @@
 //! What `logs` shows: entries between two times, on their streams, with or without their time.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use jiff::Timestamp;
@@ -57,6 +58,9 @@ impl<'a> Printer<'a> {
         if self.request.timestamps {
             write!(to, "{} ", nine_digits(&entry.time))?;
         }
+        if self.request.details {
+            write!(to, "{} ", details(&entry.attrs))?;
+        }
         to.write_all(entry.log.as_bytes())?;
         Ok(true)
     }
@@ -69,6 +73,26 @@ impl<'a> Printer<'a> {
         self.out.flush()?;
         self.error.flush()
     }
+}
+
+/// Attributes as the query of an address: `a=b,c=d+e`.
+fn details(attributes: &BTreeMap<String, String>) -> String {
+    let pairs = attributes
+        .iter()
+        .map(|(key, value)| format!("{}={}", query(key), query(value)));
+    pairs.collect::<Vec<_>>().join(",")
+}
+
+fn query(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
+            b' ' => "+".to_owned(),
+            other => format!("%{other:02X}"),
+        })
+        .collect()
 }
 
 /// Docker prints times in columns: nine digits after the point.
@@ -96,6 +120,7 @@ mod tests {
             let entry = Entry {
                 log: text.to_owned(),
                 stream: stream.to_owned(),
+                attrs: [("k".to_owned(), "v, w".to_owned())].into(),
                 time: format!("1970-01-01T00:00:0{second}.5Z"),
             };
             more = more && printer.show(&entry).unwrap();
@@ -121,6 +146,21 @@ mod tests {
             ..LogsRequest::default()
         };
         assert_eq!(shown(&until), ("a\n".to_owned(), "b\n".to_owned(), false));
+    }
+
+    #[test]
+    fn details_come_between_time_and_text() {
+        let request = LogsRequest {
+            timestamps: true,
+            details: true,
+            ..LogsRequest::default()
+        };
+        let (out, _, _) = shown(&request);
+        assert!(
+            out.starts_with("1970-01-01T00:00:01.500000000Z k=v%2C+w a\n"),
+            "{out}"
+        );
+        assert_eq!(details(&BTreeMap::new()), "");
     }
 
     #[test]

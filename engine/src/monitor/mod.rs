@@ -45,7 +45,7 @@ use crate::config::Config;
 use crate::container::attach::{terminal, wanted};
 use crate::container::control::SOCKET;
 use crate::error::{Error, Result};
-use crate::log::{JsonFile, LogOptions};
+use crate::log::{AttributeRule, JsonFile, LogOptions};
 use crate::request::{AttachOptions, Streams};
 use crate::stdio::protocol::{Answer, Attach, Refusal};
 use crate::stdio::relay::ClientId;
@@ -187,7 +187,9 @@ impl<'a> Monitor<'a> {
         let log_config = &record.host.log_config;
         let log = (log_config.driver != "none").then(|| {
             let options = LogOptions::read(&log_config.options).unwrap_or_default();
-            JsonFile::new(&container.dir.log(), options)
+            let rule = AttributeRule::read(&log_config.options).unwrap_or_default();
+            let attributes = rule.of(record, &container.name);
+            JsonFile::new(&container.dir.log(), options).with_attributes(&attributes)
         });
         let rule = InputRule {
             open: record.config.open_stdin,

@@ -14,7 +14,9 @@ use crate::Engine;
 use crate::config::HostConfig;
 use crate::error::{Error, Result};
 use crate::mount::MountPoint;
-use crate::spec::{Files, Seccomp, Security, SpecRequest, gather_devices, specification};
+use crate::spec::{
+    Files, Seccomp, Security, SpecRequest, gather_block_io, gather_devices, specification,
+};
 use crate::store::Container;
 
 /// What was made for the container's process before it.
@@ -41,6 +43,7 @@ pub(crate) fn specify(
 ) -> Result<Request> {
     let record = &container.record;
     let devices = gather_devices(&record.host)?;
+    let block_io = gather_block_io(&record.host)?;
     let mut spec = specification(&SpecRequest {
         id: &record.id,
         config: &record.config,
@@ -54,6 +57,7 @@ pub(crate) fn specify(
             .as_ref()
             .map(|(path, _)| path.as_path()),
         devices: &devices,
+        block_io: block_io.as_ref(),
         cgroup_parent: &engine.options().cgroup_parent,
     })?;
     let filter = match spec.process_mut() {

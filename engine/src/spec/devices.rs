@@ -66,7 +66,12 @@ pub fn gather_devices(host: &HostConfig) -> Result<Vec<Device>> {
             access => access,
         };
         let metadata = fs::metadata(source).map_err(|error| {
-            missing(source, &sys::error::reason(&error).to_lowercase()).because(error)
+            let refused = missing(source, &sys::error::reason(&error).to_lowercase());
+            match error.kind() {
+                // as Docker's command line takes these words for a missing program
+                std::io::ErrorKind::NotFound => refused.exit_code(127),
+                _ => refused,
+            }
         })?;
         let before = all.len();
         if metadata.is_dir() {
@@ -106,12 +111,12 @@ fn device(metadata: &fs::Metadata, place: &Path, access: &str) -> Option<Device>
 }
 
 /// The upper part of a device number, as Linux packs it.
-fn major_of(number: u64) -> u32 {
+pub(super) fn major_of(number: u64) -> u32 {
     (((number >> 32) & 0xffff_f000) | ((number >> 8) & 0xfff)) as u32
 }
 
 /// The lower part of a device number, as Linux packs it.
-fn minor_of(number: u64) -> u32 {
+pub(super) fn minor_of(number: u64) -> u32 {
     (((number >> 12) & 0xffff_ff00) | (number & 0xff)) as u32
 }
 

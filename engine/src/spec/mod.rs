@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    BoxBuilder as SizeBuilder, Linux, LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder,
-    LinuxNamespaceType, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder,
-    RootBuilder, Spec, SpecBuilder,
+    BoxBuilder as SizeBuilder, Linux, LinuxBlockIo, LinuxBuilder, LinuxNamespace,
+    LinuxNamespaceBuilder, LinuxNamespaceType, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
+    Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
 };
 
 use crate::config::{Config, HostConfig};
@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::mount::MountPoint;
 
+mod block_io;
 mod capabilities;
 mod devices;
 mod environment;
@@ -25,6 +26,7 @@ mod mounts;
 mod resources;
 mod security;
 
+pub use block_io::gather_block_io;
 pub use capabilities::capabilities;
 pub use devices::{Device, gather_devices};
 pub use environment::environment;
@@ -114,6 +116,8 @@ pub struct SpecRequest<'a> {
     pub shared_memory: Option<&'a Path>,
     /// `--device`, looked up; with `--privileged` all of the host.
     pub devices: &'a [Device],
+    /// Limits of block devices, looked up.
+    pub block_io: Option<&'a LinuxBlockIo>,
     /// The cgroup under which the container's is made, unless the host config names one.
     pub cgroup_parent: &'a str,
 }
@@ -139,7 +143,8 @@ pub fn specification(request: &SpecRequest<'_>) -> Result<Spec> {
         .linux(linux(request)?)
         .build()
         .map_err(unbuilt)?;
-    spec.set_annotations(None);
+    let annotations = host.annotations.clone().into_iter().collect();
+    spec.set_annotations((!host.annotations.is_empty()).then_some(annotations));
     spec.set_hostname(own_name.then(|| request.config.hostname.clone()));
     let domain =
         Some(request.config.domainname.clone()).filter(|name| own_name && !name.is_empty());
@@ -212,7 +217,11 @@ fn linux(request: &SpecRequest<'_>) -> Result<Linux> {
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces(request)?)
         .cgroups_path(cgroups_path(request))
-        .resources(resources::resources(host, request.devices)?)
+        .resources(resources::resources(
+            host,
+            request.devices,
+            request.block_io.cloned(),
+        )?)
         .sysctl(sysctls(request))
         .build()
         .map_err(unbuilt)?;

@@ -13,7 +13,11 @@ use crate::error::Result;
 const PERIOD: i64 = 100_000;
 
 /// What the options limit; nothing else is written.
-pub(crate) fn resources(host: &HostConfig, devices: &[Device]) -> Result<LinuxResources> {
+pub(crate) fn resources(
+    host: &HostConfig,
+    devices: &[Device],
+    block_io: Option<LinuxBlockIo>,
+) -> Result<LinuxResources> {
     let mut resources = LinuxResourcesBuilder::default()
         .devices(devices::rules(host, devices)?)
         .build()
@@ -25,11 +29,7 @@ pub(crate) fn resources(host: &HostConfig, devices: &[Device]) -> Result<LinuxRe
         pids.set_limit(limit);
         pids
     }));
-    resources.set_block_io((host.blkio_weight > 0).then(|| {
-        let mut io = LinuxBlockIo::default();
-        io.set_weight(Some(host.blkio_weight));
-        io
-    }));
+    resources.set_block_io(block_io);
     Ok(resources)
 }
 
@@ -70,10 +70,13 @@ fn some(number: i64) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::gather_block_io;
     use serde_json::json;
 
     fn written(host: &HostConfig) -> serde_json::Value {
-        let mut value = serde_json::to_value(resources(host, &[]).unwrap()).unwrap();
+        let mut value =
+            serde_json::to_value(resources(host, &[], gather_block_io(host).unwrap()).unwrap())
+                .unwrap();
         value.as_object_mut().unwrap().remove("devices");
         value
     }

@@ -48,6 +48,7 @@ impl Case {
             namespaces: &self.namespaces,
             shared_memory: self.shared_memory.as_deref(),
             devices: &[],
+            block_io: None,
             cgroup_parent: "/rbox",
         })
         .unwrap();

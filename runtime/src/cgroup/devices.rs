@@ -150,6 +150,7 @@ pub fn v1_writes(rules: &[Rule], directory: &Path) -> Vec<Write> {
             writes.push(Write {
                 path: directory.join(file),
                 value,
+                instead: None,
             });
         }
     }

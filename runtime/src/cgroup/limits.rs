@@ -3,6 +3,7 @@
 //! A limit that this host cannot apply is an error that names it; none is left out in silence.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
@@ -17,6 +18,9 @@ pub struct Write {
     pub path: PathBuf,
     /// What is written.
     pub value: String,
+    /// What is written instead where the kernel has no such file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<(PathBuf, String)>,
 }
 
 /// Why limits cannot be planned.
@@ -190,6 +194,31 @@ impl Writes {
         self.0.push(Write {
             path: directory.join(file),
             value: value.to_string(),
+            instead: None,
+        });
+    }
+
+    /// Puts a weight where the scheduler with weights takes it, else where the controller does.
+    /// `device` is empty or ends with a blank.
+    fn weigh(&mut self, home: &Home<'_>, v1_file: &str, device: &str, weight: u16) {
+        let (path, file, other, value) = match home {
+            Home::V1(path) => (
+                path,
+                format!("blkio.bfq.{v1_file}"),
+                format!("blkio.{v1_file}"),
+                u64::from(weight),
+            ),
+            Home::V2(path) => (
+                path,
+                "io.bfq.weight".to_owned(),
+                "io.weight".to_owned(),
+                io_weight(weight),
+            ),
+        };
+        self.0.push(Write {
+            path: path.join(file),
+            value: format!("{device}{weight}"),
+            instead: Some((path.join(other), format!("{device}{value}"))),
         });
     }
 
@@ -336,28 +365,12 @@ impl Writes {
     fn block_io(&mut self, io: &LinuxBlockIo, cgroup: &Cgroup) -> Result<(), LimitError> {
         let home = home(cgroup, "block input and output", "blkio")?;
         if let Some(weight) = io.weight().filter(|weight| *weight != 0) {
-            match home {
-                Home::V1(path) => self.put(path, "blkio.weight", weight),
-                Home::V2(path) => self.put(path, "io.weight", io_weight(weight)),
-            }
+            self.weigh(&home, "weight", "", weight);
         }
         for device in io.weight_device().iter().flatten() {
-            let (major, minor) = (device.major(), device.minor());
-            let Some(weight) = device.weight() else {
-                continue;
-            };
-            match home {
-                Home::V1(path) => {
-                    self.put(
-                        path,
-                        "blkio.weight_device",
-                        format!("{major}:{minor} {weight}"),
-                    );
-                }
-                Home::V2(path) => {
-                    let weight = io_weight(weight);
-                    self.put(path, "io.weight", format!("{major}:{minor} {weight}"));
-                }
+            if let Some(weight) = device.weight() {
+                let device = format!("{}:{} ", device.major(), device.minor());
+                self.weigh(&home, "weight_device", &device, weight);
             }
         }
         let throttles = [
@@ -431,8 +444,21 @@ pub fn apply(writes: &[Write]) -> Result<(), CgroupError> {
 }
 
 fn put(write: &Write) -> Result<(), CgroupError> {
-    fs::write(&write.path, &write.value).map_err(file_error(
-        format!("write {:?} to", write.value),
-        &write.path,
-    ))
+    let (mut path, mut value) = (&write.path, &write.value);
+    if let Some((other, its)) = &write.instead
+        && !path.exists()
+    {
+        (path, value) = (other, its);
+    }
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(value.as_bytes()));
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(CgroupError::NoFile(path.clone()))
+        }
+        other => other.map_err(file_error(format!("write {value:?} to"), path)),
+    }
 }

@@ -57,6 +57,9 @@ pub enum CgroupError {
         #[source]
         source: io::Error,
     },
+    /// The kernel was built without this limit, or a module is missing.
+    #[error("this kernel has no such limit: there is no {0:?}")]
+    NoFile(PathBuf),
     /// The kernel did not do what it was told in time.
     #[error("{path:?} is still not {state} after {} s", PATIENCE.as_secs())]
     Patience {

@@ -57,6 +57,7 @@ impl LogsArgs {
             since: point("since", self.since.as_deref())?,
             until: point("until", self.until.as_deref())?,
             timestamps: self.timestamps,
+            details: self.details,
         })
     }
 }

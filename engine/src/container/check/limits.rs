@@ -102,18 +102,28 @@ fn memory(host: &HostConfig) -> Result<()> {
 fn processor_time(host: &HostConfig, processors: &Processors) -> Result<()> {
     let refuse = |text: &str| Err(Error::invalid(text));
     if host.nano_cpus > 0 && host.cpu_period > 0 {
-        return refuse("Conflicting options: Nano CPUs and CPU Period cannot both be set.");
+        return refuse("Conflicting options: Nano CPUs and CPU Period cannot both be set");
     }
     if host.nano_cpus > 0 && host.cpu_quota > 0 {
-        return refuse("Conflicting options: Nano CPUs and CPU Quota cannot both be set.");
+        return refuse("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
     }
     let number = i64::try_from(members(&processors.online).map_or(0, |list| list.len()));
     let number = number.unwrap_or(i64::MAX);
     let most = number.saturating_mul(1_000_000_000);
-    if host.nano_cpus < 0 || (number > 0 && host.nano_cpus > most) {
+    // below this the kernel refuses the quota
+    let least = 10_000_000;
+    let given = host.nano_cpus != 0;
+    if given && (host.nano_cpus < least || (number > 0 && host.nano_cpus > most)) {
         return Err(Error::invalid(format!(
             "Range of CPUs is from 0.01 to {number}.00, as there are only {number} CPUs available"
         )));
+    }
+    if host.cpu_shares != 0 && !(2..=262_144).contains(&host.cpu_shares) {
+        return Err(Error::invalid(match host.cpu_shares {
+            ..0 => "shares: invalid argument",
+            0..2 => "the minimum allowed cpu-shares is 2",
+            2.. => "the maximum allowed cpu-shares is 262144",
+        }));
     }
     if host.cpu_period != 0 && !(1000..=1_000_000).contains(&host.cpu_period) {
         return refuse(
@@ -127,8 +137,11 @@ fn processor_time(host: &HostConfig, processors: &Processors) -> Result<()> {
 }
 
 fn set(option: &str, what: &str, wanted: &str, available: &str) -> Result<()> {
-    let list = members(wanted)
-        .ok_or_else(|| Error::invalid(format!("Invalid value {wanted} for {option}")))?;
+    let list = members(wanted).ok_or_else(|| {
+        Error::invalid(format!(
+            "Invalid value {wanted} for {option}: invalid format: {wanted}"
+        ))
+    })?;
     match members(available) {
         Some(have) if !have.is_empty() && list.iter().any(|one| !have.contains(one)) => {
             Err(Error::invalid(format!(

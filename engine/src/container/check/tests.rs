@@ -130,9 +130,15 @@ fn processors() {
             "0-2",
             "Requested CPUs are not available - requested 0-2, available: 0-1",
         ),
-        ("a", "Invalid value a for cpuset cpus"),
-        ("1-0", "Invalid value 1-0 for cpuset cpus"),
-        ("0-4000000000", "Invalid value 0-4000000000 for cpuset cpus"),
+        ("a", "Invalid value a for cpuset cpus: invalid format: a"),
+        (
+            "1-0",
+            "Invalid value 1-0 for cpuset cpus: invalid format: 1-0",
+        ),
+        (
+            "0-4000000000",
+            "Invalid value 0-4000000000 for cpuset cpus: invalid format: 0-4000000000",
+        ),
     ] {
         expect(of_host(|host| host.cpuset_cpus = cpus.to_owned()), expected);
     }
@@ -142,7 +148,7 @@ fn processors() {
     );
     expect(
         of_host(|host| (host.nano_cpus, host.cpu_period) = (1, 1000)),
-        "Conflicting options: Nano CPUs and CPU Period cannot both be set.",
+        "Conflicting options: Nano CPUs and CPU Period cannot both be set",
     );
     expect(of_host(|host| host.cpu_quota = -1), "");
 }

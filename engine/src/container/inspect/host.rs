@@ -34,13 +34,6 @@ pub(super) fn host_config(host: &HostConfig, links: Option<Vec<String>>) -> Resu
 fn not_kept_after(name: &str) -> Vec<(String, Value)> {
     let fields = match name {
         "ConsoleSize" => vec![("Isolation", json!(""))],
-        "BlkioWeight" => vec![
-            ("BlkioWeightDevice", json!([])),
-            ("BlkioDeviceReadBps", Value::Null),
-            ("BlkioDeviceWriteBps", Value::Null),
-            ("BlkioDeviceReadIOps", Value::Null),
-            ("BlkioDeviceWriteIOps", Value::Null),
-        ],
         "CpuQuota" => vec![
             ("CpuRealtimePeriod", json!(0)),
             ("CpuRealtimeRuntime", json!(0)),

@@ -143,6 +143,7 @@ impl ProcessArgs {
             )));
         }
         host.log_config.options = label::pairs(&self.log_opt);
+        host.annotations = label::pairs(&self.annotation);
         host.container_id_file = self.cidfile.clone().unwrap_or_default();
         Ok(())
     }
@@ -150,14 +151,11 @@ impl ProcessArgs {
     /// Refuses what rbox does not have.
     pub(super) fn refuse(&self) -> Result<()> {
         let platform = self.platform.as_deref();
-        refuse_given(&[
-            (!self.annotation.is_empty(), "annotation", "use --label"),
-            (
-                platform.is_some_and(|name| !is_ours(name)),
-                "platform",
-                "programs of other platforms are not emulated",
-            ),
-        ])
+        refuse_given(&[(
+            platform.is_some_and(|name| !is_ours(name)),
+            "platform",
+            "programs of other platforms are not emulated",
+        )])
     }
 }
 

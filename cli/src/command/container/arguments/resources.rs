@@ -1,12 +1,11 @@
 //! Flags that limit what a container may use.
 
 use clap::Args;
-use engine::config::HostConfig;
-use engine::config::Ulimit;
+use engine::config::{HostConfig, ThrottleDevice, Ulimit, WeightDevice};
 
 use super::{refuse_given, some};
 use crate::error::{Failure, Result};
-use crate::option::{device, number, size, ulimit};
+use crate::option::{block, device, number, size, ulimit};
 
 /// Flags that limit what a container may use.
 #[derive(Debug, Clone, Args)]
@@ -17,9 +16,10 @@ pub(crate) struct ResourceArgs {
     #[arg(
         long,
         value_name = "list",
+        value_parser = block::weight,
         help = "Block IO weight (relative device weight) (default [])"
     )]
-    pub(crate) blkio_weight_device: Vec<String>,
+    pub(crate) blkio_weight_device: Vec<WeightDevice>,
     /// CPU count (Windows only)
     #[arg(long, value_name = "int", value_parser = number::integer)]
     pub(crate) cpu_count: Option<i64>,
@@ -59,27 +59,31 @@ pub(crate) struct ResourceArgs {
     #[arg(
         long,
         value_name = "list",
+        value_parser = block::bytes,
         help = "Limit read rate (bytes per second) from a device (default [])"
     )]
-    pub(crate) device_read_bps: Vec<String>,
+    pub(crate) device_read_bps: Vec<ThrottleDevice>,
     #[arg(
         long,
         value_name = "list",
+        value_parser = block::operations,
         help = "Limit read rate (IO per second) from a device (default [])"
     )]
-    pub(crate) device_read_iops: Vec<String>,
+    pub(crate) device_read_iops: Vec<ThrottleDevice>,
     #[arg(
         long,
         value_name = "list",
+        value_parser = block::bytes,
         help = "Limit write rate (bytes per second) to a device (default [])"
     )]
-    pub(crate) device_write_bps: Vec<String>,
+    pub(crate) device_write_bps: Vec<ThrottleDevice>,
     #[arg(
         long,
         value_name = "list",
+        value_parser = block::operations,
         help = "Limit write rate (IO per second) to a device (default [])"
     )]
-    pub(crate) device_write_iops: Vec<String>,
+    pub(crate) device_write_iops: Vec<ThrottleDevice>,
     /// GPU devices to add to the container ('all' to pass all GPUs)
     #[arg(long, value_name = "gpu-request")]
     pub(crate) gpus: Vec<String>,
@@ -143,6 +147,15 @@ impl ResourceArgs {
         host.cpuset_cpus = self.cpuset_cpus.clone().unwrap_or_default();
         host.cpuset_mems = self.cpuset_mems.clone().unwrap_or_default();
         host.blkio_weight = self.blkio_weight.unwrap_or(0);
+        host.blkio_weight_device
+            .clone_from(&self.blkio_weight_device);
+        host.blkio_device_read_bps.clone_from(&self.device_read_bps);
+        host.blkio_device_write_bps
+            .clone_from(&self.device_write_bps);
+        host.blkio_device_read_iops
+            .clone_from(&self.device_read_iops);
+        host.blkio_device_write_iops
+            .clone_from(&self.device_write_iops);
         host.pids_limit = self.pids_limit;
         if let Some(size) = self.shm_size {
             host.shm_size = size;
@@ -160,7 +173,6 @@ impl ResourceArgs {
     /// Refuses what rbox does not have.
     pub(super) fn refuse(&self) -> Result<()> {
         let windows = "Windows only";
-        let throttle = "rates of single block devices are not limited; use --blkio-weight";
         let real_time = "real-time scheduling needs a kernel built for it";
         refuse_given(&[
             (
@@ -193,31 +205,6 @@ impl ResourceArgs {
                 self.cpu_rt_runtime.is_some_and(|n| n != 0),
                 "cpu-rt-runtime",
                 real_time,
-            ),
-            (
-                !self.blkio_weight_device.is_empty(),
-                "blkio-weight-device",
-                throttle,
-            ),
-            (
-                !self.device_read_bps.is_empty(),
-                "device-read-bps",
-                throttle,
-            ),
-            (
-                !self.device_read_iops.is_empty(),
-                "device-read-iops",
-                throttle,
-            ),
-            (
-                !self.device_write_bps.is_empty(),
-                "device-write-bps",
-                throttle,
-            ),
-            (
-                !self.device_write_iops.is_empty(),
-                "device-write-iops",
-                throttle,
             ),
             (
                 self.kernel_memory.is_some_and(|n| n != 0),
