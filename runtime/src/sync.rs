@@ -173,6 +173,7 @@ pub(crate) fn pair() -> sys::Result<(MessageSocket, MessageSocket)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn answer(messages: &[&[u8]]) -> Result<Started, StartError> {
         let (parent, child) = pair().unwrap();
@@ -243,5 +244,19 @@ mod tests {
         assert!(parent_is_alive(&child));
         drop(parent);
         assert!(!parent_is_alive(&child));
+    }
+
+    proptest! {
+        /// Whatever the child says, it starts only what it said to be prepared.
+        #[test]
+        fn no_other_word_starts_a_container(
+            words in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..64), 0..4),
+        ) {
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            let answer = answer(&words);
+            if answer.is_ok() {
+                prop_assert!(words.iter().any(|word| word[0] == b'X'));
+            }
+        }
     }
 }

@@ -71,6 +71,32 @@ const LINES: &[(&[&str], i32, &str)] = &[
         125,
         "conflicting options: cannot specify both --restart and --rm",
     ),
+    (
+        &["run", "--cpu-shares", "1", "busybox", "true"],
+        125,
+        "the minimum allowed cpu-shares is 2",
+    ),
+    (
+        &["run", "--cpus", "0.001", "busybox", "true"],
+        125,
+        "Range of CPUs is from 0.01 to ",
+    ),
+    (
+        &["run", "--network", "none", "-u", "nosuch", "busybox"],
+        125,
+        "daemon: unable to find user nosuch: no matching entries in passwd file",
+    ),
+    (
+        &["run", "--network=none", "--device=/dev/nosuch", "busybox"],
+        127,
+        "custom device \"/dev/nosuch\": no such file or directory",
+    ),
+    (
+        &["run", "--runtime", "foo", "busybox", "true"],
+        125,
+        "daemon: Unknown runtime specified foo",
+    ),
+    (&["load", "-i", "/etc/passwd"], 1, "'rbox import FILE NAME'"),
     (&["exec", "nope", "true"], 1, "No such container: nope"),
     (&["logs", "nope"], 1, "No such container: nope"),
     (&["stop", "nope"], 1, "No such container: nope"),

@@ -467,6 +467,32 @@ fn privileged_escape_by_the_terminal() {
     }
 }
 
+/// A key that only who has the caller's session keyring can see.
+const WITH_A_KEY: &str = r#"perl -e '
+    my ($add, $control) = `uname -m` =~ /x86_64/ ? (248, 250) : (217, 219);
+    syscall($control, 1, 0) > 0 or die "no keyring: $!";
+    my ($type, $name, $content) = ("user", "host-secret", "x");
+    my $key = syscall($add, $type, $name, $content, 1, -3);
+    syscall($control, 5, $key, 0x3f000000) == 0 or die "no key: $!";
+    exec @ARGV' "$@""#;
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_escape_with_the_callers_keys() {
+    let lab = Lab::with_busybox();
+    lab.sh("rbox run -d --name box --privileged busybox sleep 1000");
+    let seen = |words: &[&str]| {
+        let command = lab.command("sh").args(["-c", WITH_A_KEY, "sh"]).args(words);
+        command.run().text()
+    };
+    let look = ["grep", "-c", "host-secret", "/proc/keys"];
+    assert_eq!(seen(&look), "1", "the key is not there to be seen");
+    let run = ["rbox", "run", "--rm", "--privileged", "busybox"];
+    let exec = ["rbox", "exec", "--privileged", "box"];
+    assert_eq!(seen(&[&run[..], &look].concat()), "0");
+    assert_eq!(seen(&[&exec[..], &look].concat()), "0");
+}
+
 #[test]
 #[ignore = "needs root: run by cargo xtask test"]
 fn privileged_containers_end_with_their_monitor() {

@@ -164,7 +164,7 @@ fn privileged_health_checks_end_with_their_container() {
         });
         lab.sh(end);
         eventually("nothing is left", || {
-            Snapshot::take(&lab).difference(&before).is_empty()
+            Snapshot::take(&lab).added_since(&before).is_empty()
         });
     }
 }

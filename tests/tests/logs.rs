@@ -8,7 +8,16 @@ use lab::{Lab, eventually};
 fn privileged_logs_show_parts_of_themselves() {
     let lab = Lab::with_busybox();
     let script = "echo one; sleep 0.1; echo two >&2; sleep 0.1; printf three";
-    let words = ["run", "--name", "box", "--network", "none", "busybox", "sh", "-c"];
+    let words = [
+        "run",
+        "--name",
+        "box",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+    ];
     lab.rbox(words).arg(script).run().success();
     let logs = |words: &[&str]| {
         let output = lab.rbox(["logs"]).args(words).arg("box").run().success();
@@ -16,7 +25,12 @@ fn privileged_logs_show_parts_of_themselves() {
     };
     let all = ("one\nthree".to_owned(), "two".to_owned());
     assert_eq!(logs(&[]), all);
-    for same in [["--tail", "all"], ["--tail", "x"], ["--since", "1h"], ["-n", "3"]] {
+    for same in [
+        ["--tail", "all"],
+        ["--tail", "x"],
+        ["--since", "1h"],
+        ["-n", "3"],
+    ] {
         assert_eq!(logs(&same), all, "{same:?}");
     }
     assert_eq!(logs(&["-f"]), all);
@@ -24,7 +38,10 @@ fn privileged_logs_show_parts_of_themselves() {
     assert_eq!(logs(&["--tail", "0"]), (String::new(), String::new()));
     let (_, second) = logs(&["-t"]);
     let (time, text) = second.split_once(' ').unwrap();
-    assert_eq!((time.len(), text), ("2026-01-02T03:04:05.123456789Z".len(), "two"));
+    assert_eq!(
+        (time.len(), text),
+        ("2026-01-02T03:04:05.123456789Z".len(), "two")
+    );
     let until = logs(&["--until", time]);
     assert_eq!(until, ("one".to_owned(), "two".to_owned()));
     let since = logs(&["--since", time]);
@@ -48,7 +65,9 @@ fn privileged_logs_are_followed_to_the_end() {
     lab.sh("rbox exec box touch /go");
     assert_eq!(follower.finish().success().text(), "one\ntwo");
     // One that ends its container's log ends by the clock alone.
-    lab.sh("rbox run -d --name on --network none busybox sh -c 'while :; do echo x; sleep 0.05; done'");
+    lab.sh(
+        "rbox run -d --name on --network none busybox sh -c 'while :; do echo x; sleep 0.05; done'",
+    );
     lab.rbox(["logs", "-f", "--until", "200ms", "on"])
         .run()
         .success();
@@ -59,8 +78,18 @@ fn privileged_logs_are_followed_to_the_end() {
 fn privileged_logs_carry_what_log_opt_chooses() {
     let lab = Lab::with_busybox();
     let options = [
-        "--log-opt", "labels=team,none", "--log-opt", "env-regex=^APP_", "--log-opt",
-        "tag={{.Name}}/{{.ImageName}}", "--label", "team=d b", "-e", "APP_X=1", "-e", "B=2",
+        "--log-opt",
+        "labels=team,none",
+        "--log-opt",
+        "env-regex=^APP_",
+        "--log-opt",
+        "tag={{.Name}}/{{.ImageName}}",
+        "--label",
+        "team=d b",
+        "-e",
+        "APP_X=1",
+        "-e",
+        "B=2",
     ];
     lab.rbox(["run", "--name", "box", "--network", "none"])
         .args(options)
@@ -98,8 +127,10 @@ fn privileged_logs_carry_what_log_opt_chooses() {
 #[ignore = "needs root: run by cargo xtask test"]
 fn privileged_logs_are_put_aside_at_their_size() {
     let lab = Lab::with_busybox();
-    lab.sh("rbox run -d --name box --network none --log-opt max-size=4k --log-opt max-file=2 \
-            busybox sh -c 'for i in $(seq 1 500); do echo line $i; done; sleep 1000'");
+    lab.sh(
+        "rbox run -d --name box --network none --log-opt max-size=4k --log-opt max-file=2 \
+            busybox sh -c 'for i in $(seq 1 500); do echo line $i; done; sleep 1000'",
+    );
     eventually("the last line is there", || {
         lab.sh("rbox logs --tail 1 box") == "line 500"
     });

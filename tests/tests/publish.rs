@@ -311,3 +311,20 @@ fn privileged_publish_conflicts_are_named_and_leave_nothing() {
             .says(text);
     }
 }
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_publish_that_fails_tells_what_was_made() {
+    let lab = Lab::with_busybox();
+    lab.sh("rbox run -d -p 8080:80 busybox sleep 1000");
+    let run = ["run", "-d", "-p", "8080:80", "busybox", "true"];
+    let output = lab.rbox(run).run().code(125);
+    let id = output.text();
+    assert!(output.errors().contains("the container is kept"));
+    lab.rbox(["rm", &id]).run().success();
+    let run = ["run", "--rm", "-p", "8080:80", "busybox", "true"];
+    let output = lab.rbox(run).run().code(125);
+    assert_eq!(output.text(), "");
+    assert!(!output.errors().contains("is kept"), "{}", output.errors());
+    assert_eq!(lab.sh("rbox ps -aq | wc -l"), "1");
+}

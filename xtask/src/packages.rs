@@ -44,6 +44,7 @@ pub(crate) const TESTS: &[Need] = &[
     need("skopeo", "skopeo", "archives made by another program"),
     need("umoci", "umoci", "archives made by another program"),
     need("mmdebstrap", "mmdebstrap", "the image of the examples"),
+    need("perl", "perl-base", "keys that a container must not see"),
     need("setfattr", "attr", "extended attributes of unions"),
     need("setfacl", "acl", "access control lists of unions"),
     need("setcap", "libcap2-bin", "capabilities of files in unions"),

@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use runtime::{Child, Facts, Started, Stdio, UserRequest};
+use runtime::{Child, Facts, ReportKind, Started, Stdio, UserRequest};
 use sys::epoll::{Interest, poll};
 use sys::process::{Fork, Forked};
 use sys::socket::MessageSocket;
@@ -237,11 +237,14 @@ impl Relay<'_> {
         child.wait_exec().map_err(|error| {
             let _ = child.kill();
             let _ = sys::process::wait_pidfd(child.pidfd(), true);
-            let failure = Error::conflict(format!(
-                "OCI runtime exec failed: exec failed: unable to start container process: {}: \
-                 unknown",
-                whole(&error)
-            ));
+            let words = whole(&error);
+            let failure = Error::conflict(match error.kind() {
+                Some(ReportKind::User) => words,
+                _ => format!(
+                    "OCI runtime exec failed: exec failed: unable to start container process: \
+                     {words}: unknown"
+                ),
+            });
             // Docker: the error of a background process is the command's own.
             failure.exit_code(if self.request.detach { 1 } else { NOT_STARTED })
         })

@@ -91,7 +91,7 @@ impl Joined {
     fn share_ipc(&mut self, other: &Container) -> Result<()> {
         if !matches!(other.record.host.ipc_mode.as_str(), "shareable" | "host") {
             return Err(Error::conflict(format!(
-                "cannot join IPC of container {}: non-shareable IPC (hint: use \
+                "can't join IPC of container {}: non-shareable IPC (hint: use \
                  IpcMode:shareable for the donor container)",
                 other.id()
             )));

@@ -404,15 +404,16 @@ pub(crate) fn unplanned(error: &PlanError) -> Error {
 
 /// Docker's words around the runtime's.
 fn not_started(error: &StartError) -> Error {
-    let failure = Error::new(
-        crate::ErrorKind::InvalidParameter,
-        format!(
+    let words = whole(error);
+    let text = match error.kind() {
+        // Docker looks for users before it calls its runtime.
+        Some(ReportKind::User) => words,
+        _ => format!(
             "failed to create shim task: OCI runtime create failed: rbox create failed: unable \
-             to start container process: {}: unknown",
-            whole(error)
+             to start container process: {words}: unknown"
         ),
-    )
-    .exit_code(error.exit_code());
+    };
+    let failure = Error::new(crate::ErrorKind::InvalidParameter, text).exit_code(error.exit_code());
     match (error.hint(), error.kind()) {
         (Some(hint), _) => failure.hint(hint),
         (None, Some(ReportKind::NotFound)) => failure.hint(

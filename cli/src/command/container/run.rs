@@ -89,6 +89,10 @@ impl Verb for RunArgs {
                 Ok(())
             }
             Err(error) => {
+                if self.detach {
+                    // whoever keeps what is printed can look at why it did not start
+                    writeln!(std::io::stdout(), "{}", created.id)?;
+                }
                 if remove {
                     // its monitor has removed it, unless it failed before there was one; why it
                     // failed is what matters

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use clap::Args;
 use image::load::Loaded;
+use image::store::ImageError;
 
 use crate::app::{Count, Leaf, Verb};
 use crate::command::image::refuse_platform;
@@ -46,7 +47,7 @@ impl Verb for LoadArgs {
                 // said before the store is touched, in Docker's words
                 std::fs::File::open(path)
                     .map_err(|error| Failure::said(file("open", input, &error)))?;
-                images.load_path(path)?
+                images.load_path(path).map_err(unreadable)?
             }
             _ if sys::pty::is_terminal(io::stdin()) => {
                 return Err(
@@ -54,13 +55,27 @@ impl Verb for LoadArgs {
                         .hint("give the archive: 'rbox load -i FILE' or 'rbox load < FILE'"),
                 );
             }
-            _ => images.load(io::stdin())?,
+            _ => images.load(io::stdin()).map_err(unreadable)?,
         };
         let mut out = io::stdout().lock();
         for one in &loaded {
             tell(&mut out, one)?;
         }
         Ok(())
+    }
+}
+
+/// What is no archive of images may be one of files.
+fn unreadable(error: ImageError) -> Failure {
+    let archive = matches!(error, ImageError::Archive(_));
+    let failure = Failure::from(error);
+    if archive {
+        failure.hint(
+            "load takes what 'rbox save' and 'docker save' write and OCI layouts; an archive of a \
+             root file system is taken by 'rbox import FILE NAME'",
+        )
+    } else {
+        failure
     }
 }
 

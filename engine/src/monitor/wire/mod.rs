@@ -189,11 +189,17 @@ impl Wiring {
 pub(crate) fn failed(error: &NetError, container: &Container) -> Error {
     let failure = Error::conflict(whole(error));
     match error {
-        NetError::Publish { .. } => failure.hint(format!(
-            "choose another port with -p, or see who has it with 'rbox ps' and 'ss -ltnup'; the \
-             container is kept: remove it with 'rbox rm {}'",
-            container.name
-        )),
+        NetError::Publish { .. } => {
+            let hint =
+                "choose another port with -p, or see who has it with 'rbox ps' and 'ss -ltnup'";
+            failure.hint(match container.record.host.auto_remove {
+                true => hint.to_owned(),
+                false => format!(
+                    "{hint}; the container is kept: remove it with 'rbox rm {}'",
+                    container.name
+                ),
+            })
+        }
         NetError::Exhausted { name, .. } => failure.hint(format!(
             "who has them: 'rbox network inspect {name}'; stop a container that is on it, or make \
              a network with a larger --subnet"

@@ -4,7 +4,7 @@ use clap::Args;
 use engine::config::HostConfig;
 
 use super::{refuse_given, some};
-use crate::error::{Failure, REFUSED, Result};
+use crate::error::{DAEMON, Failure, REFUSED, Result};
 use crate::option::security;
 
 /// Flags about what a container shares with its host and what it may do.
@@ -117,10 +117,11 @@ impl IsolationArgs {
             .as_deref()
             .filter(|name| !matches!(*name, "" | "rbox"));
         if let Some(runtime) = runtime {
-            return Err(
-                Failure::coded(REFUSED, format!("Unknown runtime specified {runtime}"))
-                    .hint("rbox is its own runtime; leave --runtime out"),
-            );
+            return Err(Failure::coded(
+                REFUSED,
+                format!("{DAEMON}Unknown runtime specified {runtime}"),
+            )
+            .hint("rbox is its own runtime; leave --runtime out"));
         }
         let isolation = self.isolation.as_deref();
         refuse_given(&[
