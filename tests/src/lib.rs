@@ -18,6 +18,7 @@ pub mod host;
 pub mod lab;
 pub mod outside;
 pub mod reference;
+pub mod rings;
 pub mod snapshot;
 pub mod terminal;
 pub mod vm;

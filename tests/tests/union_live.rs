@@ -206,3 +206,49 @@ fn privileged_union_keeps_branches_of_open_directories() {
         union.rbox(&["del", "m", "b"]).run().status.success()
     });
 }
+
+fn names(dir: &Path) -> String {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names.join(" ")
+}
+
+/// The kernel may keep listings under `udba=reval`, but none of a directory that was changed directly.
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_lists_direct_changes_at_once() {
+    let union = Union::new("mkdir a/d b/d; touch a/d/up b/d/low", "dirs=a=rw:b=ro");
+    union.sh("mkdir b/many; cd b/many; seq 5000 | xargs touch");
+    let count = || union.enter(|at| fs::read_dir(at.join("m/many")).unwrap().count());
+    // Long unchanged, the listing comes to be kept: then it is not asked for any more.
+    eventually("a listing is kept", || {
+        assert_eq!(count(), 5000);
+        let before = requests(&union);
+        let question = requests(&union) - before;
+        let before = before + question;
+        assert_eq!(count(), 5000);
+        // The way there, an open and its end; reading takes five more at least.
+        requests(&union) - before <= 4 + question
+    });
+    union.enter(|at| {
+        let list = || names(&at.join("m/d"));
+        for round in 0..100 {
+            let branch = if round % 2 == 0 { "a/d" } else { "b/d" };
+            let new = at.join(branch).join("new");
+            fs::write(&new, "").unwrap();
+            assert_eq!(list(), "low new up", "{round}");
+            assert_eq!(list(), "low new up", "{round}");
+            fs::remove_file(&new).unwrap();
+            assert_eq!(list(), "low up", "{round}");
+            fs::write(at.join("a/d/.wh.low"), "").unwrap();
+            assert_eq!(list(), "up", "{round}");
+            fs::remove_file(at.join("a/d/.wh.low")).unwrap();
+            fs::write(at.join("m/d/through"), "").unwrap();
+            assert_eq!(list(), "low through up", "{round}");
+            fs::remove_file(at.join("m/d/through")).unwrap();
+        }
+    });
+}

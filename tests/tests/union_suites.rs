@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use lab::Lab;
 
+mod unions;
+
 const PJDFSTEST: (&str, &str) = ("pjdfstest", "0.2.2");
 const FSX: (&str, &str) = ("fsx", "0.3.2");
 
@@ -89,10 +91,7 @@ fn no_worse_than_the_branch(options: &str) {
     let lab = lab_with_branches();
     let at = |name: &str| lab.directory().join(name).display().to_string();
     let native = failures(&lab, &at("e/native"));
-    let mount = lab
-        .rbox(["union", "mount", "-o", options, "m"])
-        .directory(lab.directory());
-    mount.run().success();
+    unions::mount(&lab, options);
     lab.sh(&format!("mkdir -p {0}/t; chmod 777 {0}/t", at("m")));
     let union = failures(&lab, &at("m/t"));
     lab.sh(&format!("umount {}", at("m")));
@@ -139,7 +138,7 @@ fn privileged_union_passes_fsx_while_branches_come_and_go() {
                 .directory(lab.directory())
                 .run()
         };
-        run(&["mount", "-o", &options, "m"]).success();
+        unions::mount(&lab, &options);
         let fsx = |file: &str, seed: &str| {
             lab.command(fsx.to_str().unwrap())
                 .args(["-q", "-N", "20000", "-S", seed, "-P", ".", file])

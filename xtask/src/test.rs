@@ -64,6 +64,9 @@ pub(crate) fn run(words: &[&str]) -> Result<bool> {
         outcomes.push(left(&before, &mark));
         lab::cgroup::sweep();
     }
+    if root && !lab::rings::exist() {
+        not_run.push("unions over io_uring: Linux 6.14 and later have it for FUSE".to_owned());
+    }
     if options.quick {
         not_run.push("slow tests: left out by --quick".to_owned());
     }
@@ -128,6 +131,9 @@ fn tests(options: &Options, root: bool, mark: &str) -> Result<Vec<Outcome>> {
         (outcome.passed, outcome.failed) = (0, outcome.failed.max(1));
     }
     let mut outcomes = vec![outcome];
+    if root && lab::rings::exist() {
+        outcomes.push(over_rings(options, nextest, mark)?);
+    }
     if nextest && options.only.is_none() {
         // Examples in the documentation are not nextest's business.
         let mut command = build::cargo();
@@ -137,21 +143,54 @@ fn tests(options: &Options, root: bool, mark: &str) -> Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
-fn with_nextest(options: &Options, root: bool) -> Command {
+/// The tests of unions once more, with io_uring between the kernel and the server.
+fn over_rings(options: &Options, nextest: bool, mark: &str) -> Result<Outcome> {
     let mut command = build::cargo();
-    command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
-    if root {
-        command.args(["--run-ignored", "all"]);
+    if nextest {
+        command.args(["nextest", "run", "--package", "rbox-tests"]);
+        command.args(["--no-fail-fast", "--run-ignored", "all", "--no-tests=pass"]);
+        command.args(["-E", &filter(options, &["binary(/^union/)"])]);
+    } else {
+        command.args(["test", "--package", "rbox-tests", "--test", "union*"]);
+        command.args(["--no-fail-fast", "--", "--include-ignored"]);
+        skip(&mut command, options);
     }
-    let mut filters = Vec::new();
+    command
+        .env(machine::MARK, mark)
+        .env("RBOX_BIN", build::directory("debug").join("rbox"))
+        .env(lab::rings::TRANSPORT, "ring");
+    stage::run("tests of unions over io_uring", &mut command)
+}
+
+/// What nextest shall run, as an expression; empty for everything.
+fn filter(options: &Options, and: &[&str]) -> String {
+    let mut filters: Vec<String> = and.iter().map(|one| (*one).to_owned()).collect();
     if options.quick {
         filters.extend(SLOW.iter().map(|name| format!("not test(~{name})")));
     }
     if let Some(name) = &options.only {
         filters.push(format!("(test(~{name}) or binary(~{name}))"));
     }
-    if !filters.is_empty() {
-        command.args(["-E", &filters.join(" and ")]);
+    filters.join(" and ")
+}
+
+fn skip(command: &mut Command, options: &Options) {
+    if options.quick {
+        for name in SLOW {
+            command.args(["--skip", name]);
+        }
+    }
+}
+
+fn with_nextest(options: &Options, root: bool) -> Command {
+    let mut command = build::cargo();
+    command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+    if root {
+        command.args(["--run-ignored", "all"]);
+    }
+    let filter = filter(options, &[]);
+    if !filter.is_empty() {
+        command.args(["-E", &filter]);
     }
     command
 }
@@ -169,11 +208,7 @@ fn with_cargo(options: &Options, root: bool) -> Command {
     if root {
         command.arg("--include-ignored");
     }
-    if options.quick {
-        for name in SLOW {
-            command.args(["--skip", name]);
-        }
-    }
+    skip(&mut command, options);
     if let (Some(name), None) = (&options.only, file) {
         command.arg(name);
     }

@@ -96,8 +96,12 @@ pub struct Status {
     pub nodes: usize,
     /// Files and directories that are open.
     pub open: usize,
+    /// How the kernel and the server talk: `ring` or `device`.
+    pub transport: String,
     /// Requests served.
     pub requests: u64,
+    /// Those of them that came by a ring.
+    pub ring_requests: u64,
     /// Objects copied up.
     pub copy_ups: u64,
     /// Bytes copied up.
@@ -189,7 +193,12 @@ impl Union {
             direct_changes: members.settings.direct_changes.to_string(),
             nodes: self.table.len(),
             open: self.handles.len(),
+            transport: match self.has_rings.load(Ordering::Relaxed) {
+                true => "ring".to_owned(),
+                false => "device".to_owned(),
+            },
             requests: count(&self.counters.requests),
+            ring_requests: count(&self.counters.ring_requests),
             copy_ups: count(&self.counters.copy_ups),
             copied_bytes: count(&self.counters.copied_bytes),
             passed_opens: count(&self.counters.passed_opens),
@@ -218,6 +227,10 @@ impl Union {
     }
 
     fn apply(&self, options: &Options) -> Result<(), UnionError> {
+        if options.transport.is_some_and(|to| to != self.transport) {
+            let text = "transport= is for union mount: a mounted union keeps the one it has";
+            return Err(UnionError::Refused(text.into(), libc::EINVAL));
+        }
         let old = self.members();
         let mut branches = old.branches.clone();
         let writable = options.read_only != Some(true);

@@ -133,7 +133,7 @@ impl Union {
 
     /// Brings a node's object to a writable branch, unless it is in one; returns the branch.
     pub(crate) fn writable(&self, members: &Members, node: &Arc<Node>, truncate: bool) -> Res<u16> {
-        let _busy = lock(self.busy(node.ino));
+        let _busy = lock(&node.busy);
         self.writable_locked(members, node, truncate)
     }
 

@@ -55,7 +55,7 @@ impl Union {
         flags: OFlags,
         kill: bool,
     ) -> Res<Answer> {
-        let _busy = lock(self.busy(node.ino));
+        let _busy = lock(&node.busy);
         let wants_write = writes(flags);
         if wants_write {
             self.writable_locked(members, node, flags.contains(OFlags::TRUNC))?;
@@ -262,7 +262,7 @@ impl Union {
         at: u16,
         file: OwnedFd,
     ) -> Answer {
-        let _busy = lock(self.busy(node.ino));
+        let _busy = lock(&node.busy);
         let file = Arc::new(file);
         let branch = members.branch(at);
         if self.may_pass(members, at) {

@@ -89,6 +89,12 @@ pub(crate) struct DirHandle {
     pub(crate) listing: Mutex<Option<Arc<Listing>>>,
 }
 
+impl Drop for DirHandle {
+    fn drop(&mut self) {
+        self.node.state().listed.close();
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Open {
     File(Arc<Handle>),

@@ -4,7 +4,7 @@
 //! that hide. It knows no layer store and no container. `docs/union.md` is the user's page.
 //!
 //! ```text
-//! kernel ──/dev/fuse──► server ──► request ──► tree, make, remove, rename, file ──► branches
+//! kernel ──transport──► server ──► request ──► tree, make, remove, rename, file ──► branches
 //!    └──── data of passed-through files goes to the branch without the server ────────┘
 //! ```
 
@@ -18,6 +18,7 @@ mod file;
 mod handle;
 mod ioctl;
 mod kept;
+mod listed;
 mod make;
 mod marks;
 mod mount;
@@ -30,6 +31,7 @@ mod remove;
 mod rename;
 mod request;
 mod server;
+mod transport;
 mod tree;
 mod watch;
 mod wire;

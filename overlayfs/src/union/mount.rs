@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
@@ -11,7 +11,8 @@ use sys::fuse::{Device, SUBTYPE, Side};
 
 use crate::union::branch::{Branch, Members, check_overlap};
 use crate::union::control::{DO, ERROR, SAY, STATUS, Status, WHERE};
-use crate::union::options::Options;
+use crate::union::options::{Options, Transport};
+use crate::union::transport::Serving;
 use crate::union::tree::Union;
 use crate::union::{UnionError, server};
 
@@ -243,6 +244,9 @@ fn flags(options: &Options, members: &Members) -> MountFlags {
     flags
 }
 
+const NO_RINGS: &str = "option \"transport=ring\": the kernel does not offer FUSE over io_uring; \
+    Linux 6.14 and later do after echo Y > /sys/module/fuse/parameters/enable_uring";
+
 fn start(
     request: &MountRequest,
     target: &Path,
@@ -253,11 +257,22 @@ fn start(
     let limit = sys::fuse::raise_descriptor_limit();
     let device = Arc::new(Device::open()?);
     sys::fuse::mount(&device, &request.source, target, flags)?;
+    let transport = request.options.transport.unwrap_or(Transport::Auto);
     let serving = || {
-        let union = Union::new(members, Arc::clone(&device), target.to_owned(), limit)
-            .map_err(|errno| refused(target, errno))?;
-        server::initialise(&union).map_err(|errno| refused(target, errno))?;
-        spawn(&Arc::new(union))
+        let target = target.to_owned();
+        let union = Union::new(
+            members,
+            Arc::clone(&device),
+            target.clone(),
+            limit,
+            transport,
+        )
+        .map_err(|errno| refused(&target, errno))?;
+        server::initialise(&union).map_err(|errno| refused(&target, errno))?;
+        if transport == Transport::Ring && !union.has_rings.load(Ordering::Relaxed) {
+            return Err(UnionError::Refused(NO_RINGS.into(), libc::EOPNOTSUPP));
+        }
+        Serving::start(&Arc::new(union))
     };
     let started = serving();
     if started.is_err() {
@@ -266,47 +281,9 @@ fn start(
     started
 }
 
-/// The threads that serve a mount.
-#[derive(Debug)]
-struct Serving {
-    alive: Arc<AtomicUsize>,
-}
-
-/// Starts a thread per core, each with a queue of its own; four at least, so that a long copy
-/// holds nobody up.
-fn spawn(union: &Arc<Union>) -> Result<Serving, UnionError> {
-    union.may_watch();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let count = cores.clamp(4, 32);
-    let alive = Arc::new(AtomicUsize::new(count));
-    for index in 0..count {
-        let queue = if index == 0 {
-            None
-        } else {
-            Some(union.device.another_queue()?)
-        };
-        let (union, alive) = (Arc::clone(union), Arc::clone(&alive));
-        let run = move || {
-            server::serve(&union, queue.as_ref().unwrap_or(&union.device));
-            drop(union);
-            if alive.fetch_sub(1, Ordering::AcqRel) == 1 {
-                let _ = rustix::process::kill_process(
-                    rustix::process::getpid(),
-                    rustix::process::Signal::USR1,
-                );
-            }
-        };
-        std::thread::Builder::new()
-            .name(format!("union-{index}"))
-            .spawn(run)
-            .map_err(|error| sys::SysError::from_io("clone(thread)", error))?;
-    }
-    Ok(Serving { alive })
-}
-
 /// Waits for the end of the mount; a request to end unmounts.
 fn wait(serving: &Serving, target: &Path) {
-    while serving.alive.load(Ordering::Acquire) > 0 {
+    while serving.is_alive() {
         if sys::fuse::wait_signal() {
             let _ = sys::fuse::unmount(target, true);
         }

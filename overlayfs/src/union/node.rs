@@ -13,6 +13,7 @@ use rustix::fs::Statx;
 
 use crate::union::branch::{device_of, lock};
 use crate::union::handle::Opened;
+use crate::union::listed::Listed;
 use crate::union::watch::Watched;
 
 pub(crate) const ROOT: u64 = 1;
@@ -49,6 +50,8 @@ pub(crate) struct Node {
     pub(crate) id: u64,
     pub(crate) ino: u64,
     pub(crate) kind: u32,
+    /// Keeps opens and copy-ups of it apart; taken before the state.
+    pub(crate) busy: Mutex<()>,
     pub(crate) state: Mutex<State>,
 }
 
@@ -68,6 +71,7 @@ pub(crate) struct State {
     pub(crate) pin: Option<Arc<OwnedFd>>,
     pub(crate) opened: Option<Box<Opened>>,
     pub(crate) watched: Option<Box<Watched>>,
+    pub(crate) listed: Listed,
 }
 
 /// What a look-up says of an object that is to have a node.
@@ -250,6 +254,7 @@ impl Inner {
             id,
             ino: seen.ino,
             kind: seen.kind,
+            busy: Mutex::default(),
             state: Mutex::new(State {
                 parent,
                 name,
@@ -262,6 +267,7 @@ impl Inner {
                 pin: None,
                 opened: None,
                 watched: None,
+                listed: Listed::default(),
             }),
         });
         self.by_id.insert(id, Arc::clone(&node));

@@ -75,6 +75,17 @@ pub enum Passthrough {
     Off,
 }
 
+/// How the kernel and the server talk (`transport=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// By rings where the kernel offers them, else through the device.
+    Auto,
+    /// By rings of io_uring, or not at all.
+    Ring,
+    /// Through the device.
+    Device,
+}
+
 /// What can be changed while the union is mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -128,6 +139,8 @@ pub struct Options {
     pub changes: Vec<Change>,
     /// `remount` was among the options.
     pub remount: bool,
+    /// How the kernel and the server talk, if said; not to be changed later.
+    pub transport: Option<Transport>,
     /// Read-only, or not, if said.
     pub read_only: Option<bool>,
     /// Words for the kernel: `nosuid nodev noexec noatime relatime sync dirsync`.
@@ -155,6 +168,7 @@ impl Default for Options {
             create_named: false,
             changes: Vec::new(),
             remount: false,
+            transport: None,
             read_only: None,
             generic: Vec::new(),
             overlay_upper: None,
@@ -309,6 +323,15 @@ impl Options {
                     "off" => Passthrough::Off,
                     _ => return Err(bad(word, "safe, all or off must follow")),
                 }
+            }
+            ("transport", Some(_)) => {
+                self.transport = Some(match text {
+                    "auto" => Transport::Auto,
+                    "ring" => Transport::Ring,
+                    "device" => Transport::Device,
+                    _ => return Err(bad(word, "auto, ring or device must follow")),
+                });
+                return Ok(());
             }
             ("minfreespace", Some(_)) => settings.reserve = size(word, text)?,
             ("statfs_ignore", Some(_)) => {

@@ -15,59 +15,56 @@ use crate::union::node::{Node, ROOT};
 use crate::union::tree::Union;
 use crate::union::wire::Put;
 
-/// A directory's entries as they were at one moment.
+/// A directory's entries as they were at one moment, as the kernel is told them.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
-    entries: Vec<Entry>,
-    names: Vec<u8>,
+    bytes: Vec<u8>,
+    /// Where each entry begins.
+    starts: Vec<usize>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    ino: u64,
-    start: u32,
-    length: u16,
-    kind: u8,
-}
+/// An entry before its name: number, offset of the next entry, length of the name, kind.
+const FIXED: usize = 24;
 
 impl Listing {
     fn push(&mut self, name: &[u8], ino: u64, kind: FileType) {
-        let start = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
-        let length = u16::try_from(name.len()).unwrap_or(0);
-        self.names.extend_from_slice(name);
-        self.entries.push(Entry {
-            ino,
-            start,
-            length,
-            kind: kind_byte(kind),
-        });
+        let start = self.bytes.len();
+        self.starts.push(start);
+        self.bytes.u64(ino);
+        self.bytes.u64(self.starts.len() as u64);
+        self.bytes.u32(u32::try_from(name.len()).unwrap_or(0));
+        self.bytes.u32(u32::from(kind_byte(kind)));
+        self.bytes.extend_from_slice(name);
+        let end = start + (FIXED + name.len()).next_multiple_of(8);
+        self.bytes.resize(end, 0);
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.starts.len()
+    }
+
+    /// One entry whole.
+    pub(crate) fn entry(&self, index: usize) -> &[u8] {
+        let end = self.starts.get(index + 1).copied();
+        &self.bytes[self.starts[index]..end.unwrap_or(self.bytes.len())]
     }
 
     pub(crate) fn name(&self, index: usize) -> &[u8] {
-        let entry = &self.entries[index];
-        let start = entry.start as usize;
-        &self.names[start..start + usize::from(entry.length)]
+        let entry = self.entry(index);
+        let length = [16, 17, 18, 19].map(|at| entry[at]);
+        &entry[FIXED..FIXED + u32::from_ne_bytes(length) as usize]
     }
 
-    /// Writes the plain form of an entry; false when it does not fit any more.
-    pub(crate) fn put(&self, index: usize, out: &mut Vec<u8>, room: usize) -> bool {
-        let entry = &self.entries[index];
-        let name = self.name(index);
-        let size = (24 + name.len()).next_multiple_of(8);
-        if out.len() + size > room {
-            return false;
+    /// As many entries from `first` on as `room` bytes hold.
+    pub(crate) fn from(&self, first: usize, room: usize) -> &[u8] {
+        let Some(&start) = self.starts.get(first) else {
+            return &[];
+        };
+        if self.bytes.len() - start <= room {
+            return &self.bytes[start..];
         }
-        out.u64(entry.ino);
-        out.u64(index as u64 + 1);
-        out.u32(u32::from(entry.length));
-        out.u32(u32::from(entry.kind));
-        out.extend_from_slice(name);
-        out.zeros(size - 24 - name.len());
-        true
+        let after = self.starts.partition_point(|&at| at <= start + room);
+        &self.bytes[start..self.starts[after - 1]]
     }
 }
 
@@ -130,5 +127,32 @@ impl Union {
             seen.extend(hidden);
         }
         Ok(listing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_come_whole_and_in_order() {
+        let mut listing = Listing::default();
+        let names: Vec<String> = (0..100).map(|number| "n".repeat(1 + number * 2)).collect();
+        for name in &names {
+            listing.push(name.as_bytes(), 7, FileType::RegularFile);
+        }
+        assert_eq!(listing.name(99), names[99].as_bytes());
+        for room in [300, 301, 1000, 4096, 1 << 20] {
+            let (mut at, mut bytes) = (0, Vec::new());
+            while at < names.len() {
+                let part = listing.from(at, room);
+                assert!(!part.is_empty() && part.len() <= room, "{room}");
+                bytes.extend_from_slice(part);
+                at = listing.starts.partition_point(|&start| start < bytes.len());
+            }
+            assert_eq!(bytes, listing.bytes, "{room}");
+            assert!(listing.from(at, room).is_empty());
+        }
+        assert!(listing.from(0, 16).is_empty());
     }
 }

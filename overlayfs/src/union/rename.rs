@@ -112,7 +112,7 @@ impl Union {
             self.copy_target(members, from.dir, bound)?
         };
         if at != source.at {
-            let _busy = lock(self.busy(source.node.ino));
+            let _busy = lock(&source.node.busy);
             let parent = self.dir_fd(members, from.dir, source.at)?;
             let reach = Reach::Name(parent, from.name.to_owned());
             self.copy_file_up(
@@ -219,7 +219,7 @@ impl Union {
             if source.node.is_dir() {
                 return Err(Errno::XDEV);
             }
-            let _busy = lock(self.busy(source.node.ino));
+            let _busy = lock(&source.node.busy);
             let parent = self.dir_fd(members, end.dir, source.at)?;
             let reach = Reach::Name(parent, end.name.to_owned());
             self.copy_file_up(

@@ -459,14 +459,15 @@ impl<'a> Request<'a> {
         let node = self.node()?;
         self.union.places(self.members, &node)?;
         let keeps = self.union.keep_names(self.members, &node);
-        let handle = DirHandle {
-            node,
-            listing: std::sync::Mutex::new(None),
-        };
+        let verified = self.union.open_listing(self.members, &node);
         let flags = if keeps {
             fopen::CACHE_DIR | fopen::KEEP_CACHE
         } else {
-            0
+            verified
+        };
+        let handle = DirHandle {
+            node,
+            listing: std::sync::Mutex::new(None),
         };
         let handle = self.union.handles.add_dir(handle);
         put_open(
@@ -499,18 +500,17 @@ impl<'a> Request<'a> {
             }
         };
         let first = usize::try_from(offset).unwrap_or(usize::MAX);
+        if !plus {
+            out.extend_from_slice(listing.from(first, size));
+            return Ok(());
+        }
         for index in first..listing.len() {
-            let start = out.len();
-            if plus {
-                if start + 128 + 24 + 256 > size {
-                    break;
-                }
-                self.plus_entry(out, &handle.node, listing.name(index));
-            }
-            if !listing.put(index, out, size) {
-                out.truncate(start);
+            let entry = listing.entry(index);
+            if out.len() + 128 + entry.len() > size {
                 break;
             }
+            self.plus_entry(out, &handle.node, listing.name(index));
+            out.extend_from_slice(entry);
         }
         Ok(())
     }

@@ -1,47 +1,25 @@
-//! The server's loop: reads requests, hands each to the union, writes the replies.
+//! The server: agrees with the kernel on the protocol and carries requests out.
+//!
+//! How they come and how the replies go is the transport's matter.
 
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
-use sys::fuse::{Device, Identity};
+use sys::fuse::{Device, Identity, Ring};
 
 use crate::union::Res;
 use crate::union::branch::Members;
+use crate::union::options::Transport;
 use crate::union::request::Request;
+use crate::union::transport::{BUFFER, next_request, reply};
 use crate::union::tree::Union;
 use crate::union::wire::{Args, Header, OUT_HEADER, Put, cap, op};
 
-const MAX_WRITE: u32 = 1 << 20;
-const BUFFER: usize = (1 << 20) + 8192;
+/// The most data in one request or reply.
+pub(crate) const MAX_WRITE: u32 = 1 << 20;
 const MAX_MINOR: u32 = 45;
-
-/// Reads one request whole; none when the mount is gone.
-fn next_request(device: &Device, buffer: &mut [u8]) -> Option<usize> {
-    loop {
-        match device.read(buffer) {
-            Ok(0) | Err(Errno::NODEV) => return None,
-            Ok(length) => return Some(length),
-            Err(Errno::INTR | Errno::AGAIN | Errno::NOENT) => {}
-            Err(_) => return None,
-        }
-    }
-}
-
-/// Sends a reply: an error, or what `out` holds.
-fn reply(device: &Device, unique: u64, result: Res<()>, out: &[u8]) {
-    let (error, body) = match result {
-        Ok(()) => (0, out),
-        Err(errno) => (-errno.raw_os_error(), &[][..]),
-    };
-    let mut header = Vec::with_capacity(OUT_HEADER);
-    header.u32(u32::try_from(OUT_HEADER + body.len()).unwrap_or(0));
-    header.u32(error.cast_unsigned());
-    header.u64(unique);
-    // Refused when the caller was interrupted meanwhile: nobody waits for it then.
-    let _ = device.write(&[IoSlice::new(&header), IoSlice::new(body)]);
-}
 
 /// Agrees with the kernel on the protocol; the mount is usable afterwards.
 pub(crate) fn initialise(union: &Union) -> Res<()> {
@@ -78,7 +56,13 @@ pub(crate) fn initialise(union: &Union) -> Res<()> {
     if union.members().keep_something() {
         wanted |= cap::DO_READDIRPLUS | cap::READDIRPLUS_AUTO | cap::CACHE_SYMLINKS;
     }
+    if union.transport != Transport::Device && Ring::probe().is_ok() {
+        wanted |= cap::OVER_IO_URING;
+    }
     let agreed = offered & wanted;
+    union
+        .has_rings
+        .store(agreed & cap::OVER_IO_URING != 0, Ordering::Relaxed);
     union
         .can_pass
         .store(agreed & cap::PASSTHROUGH != 0, Ordering::Relaxed);
@@ -103,29 +87,8 @@ pub(crate) fn initialise(union: &Union) -> Res<()> {
     Ok(())
 }
 
-/// Serves one queue until the mount is gone.
-pub(crate) fn serve(union: &Union, device: &Device) {
-    let Ok(identity) = Identity::of_this_thread() else {
-        return;
-    };
-    let mut buffer = vec![0; BUFFER];
-    let mut out = Vec::with_capacity(BUFFER);
-    while let Some(length) = next_request(device, &mut buffer) {
-        let Ok((header, args)) = Args::split(&buffer[..length]) else {
-            continue;
-        };
-        union.counters.requests.fetch_add(1, Ordering::Relaxed);
-        out.clear();
-        // Held until the reply is out: who changes the branches waits for it.
-        let mut members = union.members();
-        if let Some(result) = answer(union, &mut members, &identity, header, args, &mut out) {
-            reply(device, header.unique, result, &out);
-        }
-    }
-}
-
 /// Carries one request out; nothing for those that want no reply.
-fn answer(
+pub(crate) fn answer(
     union: &Union,
     members: &mut Arc<Members>,
     identity: &Identity,

@@ -18,6 +18,7 @@ use crate::union::handle::Handles;
 use crate::union::kept::Missing;
 use crate::union::marks;
 use crate::union::node::{Node, NumberMap, Places, ROOT, Real, Seen, Table};
+use crate::union::options::Transport;
 use crate::union::watch::Watching;
 
 /// Where a copy came from: its own number and the number that it is known by.
@@ -37,12 +38,13 @@ pub(crate) struct Union {
     devices: Mutex<Vec<u64>>,
     /// Copies on branches that cannot keep the origin themselves.
     origins: Mutex<NumberMap<u64, u64>>,
-    busy: Vec<Mutex<()>>,
     pub(crate) turn: AtomicU64,
     pub(crate) counters: Counters,
     pub(crate) target: PathBuf,
     pub(crate) last_error: Mutex<String>,
     pub(crate) device: Arc<Device>,
+    pub(crate) transport: Transport,
+    pub(crate) has_rings: AtomicBool,
     pub(crate) can_pass: AtomicBool,
     pub(crate) extended_setxattr: AtomicBool,
 }
@@ -51,6 +53,8 @@ pub(crate) struct Union {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) requests: AtomicU64,
+    /// Those of them that came by a ring.
+    pub(crate) ring_requests: AtomicU64,
     pub(crate) copy_ups: AtomicU64,
     pub(crate) copied_bytes: AtomicU64,
     pub(crate) passed_opens: AtomicU64,
@@ -100,6 +104,7 @@ impl Union {
         device: Arc<Device>,
         target: PathBuf,
         limit: u64,
+        transport: Transport,
     ) -> Res<Self> {
         let top = members.branches.first().ok_or(Errno::INVAL)?;
         let stat = stat_fd(&top.root)?;
@@ -124,12 +129,13 @@ impl Union {
             watching: Watching::default(),
             devices: Mutex::new(devices),
             origins: Mutex::default(),
-            busy: (0..64).map(|_| Mutex::default()).collect(),
             turn: AtomicU64::new(0),
             counters: Counters::default(),
             target,
             last_error: Mutex::default(),
             device,
+            transport,
+            has_rings: AtomicBool::new(false),
             can_pass: AtomicBool::new(false),
             extended_setxattr: AtomicBool::new(false),
         })
@@ -154,11 +160,6 @@ impl Union {
 
     pub(crate) fn node(&self, id: u64) -> Res<Arc<Node>> {
         self.table.get(id).ok_or(Errno::STALE)
-    }
-
-    /// One of few locks that keep opens and copy-ups of one object apart.
-    pub(crate) fn busy(&self, ino: u64) -> &Mutex<()> {
-        &self.busy[usize::try_from(ino).unwrap_or(0) % self.busy.len()]
     }
 
     /// The branches that have a directory.

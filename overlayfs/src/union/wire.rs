@@ -71,6 +71,7 @@ pub(crate) mod cap {
     pub(crate) const PASSTHROUGH: u64 = 1 << 37;
     /// The mount may be given other owners; only what makes objects tells who asks.
     pub(crate) const ALLOW_IDMAP: u64 = 1 << 40;
+    pub(crate) const OVER_IO_URING: u64 = 1 << 41;
 }
 
 /// Bits of SETATTR's mask.
@@ -117,35 +118,67 @@ pub(crate) struct Header {
     pub(crate) gid: u32,
 }
 
+impl Header {
+    /// The length of the whole request, and its header.
+    fn read(bytes: &[u8]) -> Result<(usize, Self), Errno> {
+        let mut args = Args {
+            rest: bytes.get(..IN_HEADER).ok_or(Errno::INVAL)?,
+            others: &[],
+        };
+        let length = args.u32()? as usize;
+        let header = Self {
+            opcode: args.u32()?,
+            unique: args.u64()?,
+            node: args.u64()?,
+            uid: args.u32()?,
+            gid: args.u32()?,
+        };
+        Ok((length, header))
+    }
+}
+
 /// Reads a request's arguments from front to back.
+///
+/// A ring hands the first one over apart from the others; no field lies in both.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Args<'a> {
     rest: &'a [u8],
+    others: &'a [u8],
 }
 
 impl<'a> Args<'a> {
     /// Splits a request into header and arguments.
     pub(crate) fn split(bytes: &'a [u8]) -> Result<(Header, Self), Errno> {
-        let mut args = Self { rest: bytes };
-        let length = args.u32()? as usize;
-        let opcode = args.u32()?;
-        let unique = args.u64()?;
-        let node = args.u64()?;
-        let (uid, gid, _pid) = (args.u32()?, args.u32()?, args.u32()?);
-        args.u32()?;
+        let (length, header) = Header::read(bytes)?;
         let rest = bytes.get(IN_HEADER..length).ok_or(Errno::IO)?;
-        let header = Header {
-            opcode,
-            unique,
-            node,
-            uid,
-            gid,
-        };
-        Ok((header, Self { rest }))
+        Ok((header, Self { rest, others: &[] }))
+    }
+
+    /// Reads a request that a ring has handed over in three parts, of which the second may be
+    /// longer than what is in it.
+    pub(crate) fn of_parts(
+        header: &[u8],
+        first: &'a [u8],
+        others: &'a [u8],
+    ) -> Result<(Header, Self), Errno> {
+        let (length, header) = Header::read(header)?;
+        let length = length
+            .checked_sub(IN_HEADER + others.len())
+            .ok_or(Errno::IO)?;
+        let rest = first.get(..length).ok_or(Errno::IO)?;
+        Ok((header, Self { rest, others }))
+    }
+
+    /// What is read from now on.
+    fn rest(&mut self) -> &'a [u8] {
+        if self.rest.is_empty() {
+            self.rest = std::mem::take(&mut self.others);
+        }
+        self.rest
     }
 
     pub(crate) fn bytes(&mut self, count: usize) -> Result<&'a [u8], Errno> {
-        let (taken, rest) = self.rest.split_at_checked(count).ok_or(Errno::INVAL)?;
+        let (taken, rest) = self.rest().split_at_checked(count).ok_or(Errno::INVAL)?;
         self.rest = rest;
         Ok(taken)
     }
@@ -161,7 +194,7 @@ impl<'a> Args<'a> {
     }
 
     pub(crate) fn name(&mut self) -> Result<&'a CStr, Errno> {
-        let name = CStr::from_bytes_until_nul(self.rest).map_err(|_| Errno::INVAL)?;
+        let name = CStr::from_bytes_until_nul(self.rest()).map_err(|_| Errno::INVAL)?;
         self.rest = &self.rest[name.count_bytes() + 1..];
         Ok(name)
     }
@@ -247,6 +280,31 @@ mod tests {
         let (_, mut args) = Args::split(&request).unwrap();
         assert_eq!(args.u32(), Ok(0));
         assert_eq!(args.u32(), Err(Errno::INVAL));
+    }
+
+    #[test]
+    fn requests_in_parts_read_as_whole_ones() {
+        // A RENAME2 with its fixed argument of 16 bytes and two names.
+        let mut fixed = [0_u8; 128];
+        fixed[..8].copy_from_slice(&7_u64.to_ne_bytes());
+        let names = b"from\0to\0";
+        let mut header = vec![0; 128];
+        let length = u32::try_from(IN_HEADER + 16 + names.len()).unwrap();
+        header[..4].copy_from_slice(&length.to_ne_bytes());
+        header[4..8].copy_from_slice(&op::RENAME2.to_ne_bytes());
+        let (read, mut args) = Args::of_parts(&header, &fixed, names).unwrap();
+        assert_eq!(read.opcode, op::RENAME2);
+        assert_eq!((args.u64(), args.u32(), args.u32()), (Ok(7), Ok(0), Ok(0)));
+        assert_eq!((args.name(), args.name()), (Ok(c"from"), Ok(c"to")));
+        assert!(args.name().is_err());
+
+        // A LOOKUP has no fixed argument: what lies there is of an earlier request.
+        let length = u32::try_from(IN_HEADER + names.len()).unwrap();
+        header[..4].copy_from_slice(&length.to_ne_bytes());
+        let (_, mut args) = Args::of_parts(&header, &fixed, names).unwrap();
+        assert_eq!(args.name(), Ok(c"from"));
+        header[..4].copy_from_slice(&1_u32.to_ne_bytes());
+        assert!(Args::of_parts(&header, &fixed, names).is_err());
     }
 
     #[test]

@@ -5,9 +5,11 @@
 mod device;
 mod identity;
 mod mount;
+mod ring;
 mod server;
 
 pub use device::{BackingId, Device};
 pub use identity::{Acting, Identity};
 pub use mount::{SUBTYPE, branch_clone, mount, remount, unmount};
+pub use ring::{Ring, Turn, possible_processors};
 pub use server::{Ready, Side, block_signals, detach, leave, raise_descriptor_limit, wait_signal};

@@ -1,8 +1,9 @@
 //! A lab with a union in it, for the tests of unions.
+#![allow(dead_code, reason = "not every file of tests needs all of it")]
 
 use std::path::Path;
 
-use lab::Lab;
+use lab::{Lab, rings};
 
 /// A lab with the directories `a`, `b`, `c` to be branches and `m` to be the mount point.
 pub(crate) struct Union {
@@ -23,7 +24,7 @@ impl Union {
 
     #[track_caller]
     pub(crate) fn mount(&self, options: &str) {
-        self.rbox(&["mount", "-o", options, "m"]).run().success();
+        mount(&self.lab, options);
     }
 
     pub(crate) fn rbox(&self, words: &[&str]) -> lab::Cmd {
@@ -46,7 +47,31 @@ impl Union {
 
     /// What the union says of itself.
     pub(crate) fn status(&self) -> serde_json::Value {
-        let value = self.rbox(&["ls", "--json", "m"]).run().success().json();
-        value["status"].clone()
+        status(&self.lab)
+    }
+}
+
+fn status(lab: &Lab) -> serde_json::Value {
+    let ls = lab.rbox(["union", "ls", "--json", "m"]);
+    let value = ls.directory(lab.directory()).run().success().json();
+    value["status"].clone()
+}
+
+/// Mounts a union at `m` of a lab's directory; it talks with the kernel as `LAB_UNION_TRANSPORT` says.
+#[track_caller]
+pub(crate) fn mount(lab: &Lab, options: &str) {
+    let transport = std::env::var(rings::TRANSPORT).unwrap_or_default();
+    let run = |options: &str| {
+        let mount = lab.rbox(["union", "mount", "-o", options, "m"]);
+        mount.directory(lab.directory()).run().success();
+    };
+    match transport.as_str() {
+        "" => run(options),
+        "ring" => {
+            rings::switched(true, || run(&format!("{options},transport=ring")));
+            let status = status(lab);
+            assert!(status["ring_requests"].as_u64() > Some(0), "{status}");
+        }
+        other => run(&format!("{options},transport={other}")),
     }
 }
