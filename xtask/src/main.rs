@@ -11,6 +11,7 @@ mod bench;
 mod build;
 mod demo;
 mod examples;
+mod filework;
 mod machine;
 mod packages;
 mod stage;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Some((&"examples", rest)) => examples::run(rest),
         Some((&"bench", rest)) => bench::run(rest),
         Some((&"stopwatch", [])) => stopwatch::serve(),
+        Some((&"filework", [])) => filework::serve(),
         Some((&("help" | "-h" | "--help"), _)) => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

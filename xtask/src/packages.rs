@@ -75,6 +75,8 @@ pub(crate) const BENCH: &[Need] = &[
         "fuse-overlayfs",
         "a union file system beside ours",
     ),
+    need("git", "git", "a status of a tree in a union"),
+    need("gcc", "gcc", "a compile of a tree in a union"),
 ];
 
 /// Says why root is needed where it is not there.

@@ -9,6 +9,7 @@ mod peers;
 mod run;
 mod size;
 mod traffic;
+mod union;
 mod volumes;
 
 use std::path::PathBuf;
@@ -55,6 +56,7 @@ const ALL: &[(&str, Function)] = &[
     ("size", size::sizes),
     ("copy-up", volumes::copy_up),
     ("volume-io", volumes::io),
+    ("union", union::speed),
 ];
 
 /// Between two measured runs: the kernel takes time to clear up a network namespace, and the next

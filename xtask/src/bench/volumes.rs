@@ -17,7 +17,7 @@ const MEGABYTES: usize = 1000;
 /// Repetitions: each takes seconds.
 const ROUNDS: usize = 5;
 
-fn shrunk(size: usize) -> usize {
+pub(super) fn shrunk(size: usize) -> usize {
     let by = std::env::var("RBOX_BENCH_SHRINK").ok();
     let by: usize = by.and_then(|text| text.parse().ok()).unwrap_or(1);
     (size / by.max(1)).max(1)
