@@ -143,22 +143,29 @@ impl BridgeOptions {
     /// [`NetworkError::Option`] for a value that is none.
     pub fn with(mut self, options: &BTreeMap<String, String>) -> Result<Self, NetworkError> {
         for (name, value) in options {
-            let wrong = || NetworkError::Option {
+            let wrong = |why: String| NetworkError::Option {
                 name: name.clone(),
                 value: value.clone(),
+                why,
             };
             let flag = || match value.as_str() {
                 "true" | "1" | "t" | "T" | "TRUE" | "True" => Ok(true),
                 "false" | "0" | "f" | "F" | "FALSE" | "False" => Ok(false),
-                _ => Err(wrong()),
+                _ => Err(wrong(syntax("ParseBool", value))),
             };
             match name.as_str() {
                 OPTION_NAME => self.device.clone_from(value),
                 OPTION_ICC => self.icc = flag()?,
                 OPTION_MASQUERADE => self.masquerade = flag()?,
-                OPTION_BINDING => self.host_binding = value.parse().map_err(|_| wrong())?,
-                OPTION_MTU => self.mtu = value.parse().map_err(|_| wrong())?,
-                _ => {}
+                OPTION_BINDING => {
+                    let address = value.parse().map_err(|_| wrong("nil ip".to_owned()))?;
+                    self.host_binding = address;
+                }
+                OPTION_MTU => {
+                    let number = value.parse().map_err(|_| wrong(syntax("Atoi", value)))?;
+                    self.mtu = number;
+                }
+                _ => heed(name, value)?,
             }
         }
         Ok(self)
@@ -186,6 +193,56 @@ const OPTION_MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade"
 const OPTION_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
 const OPTION_NAME: &str = "com.docker.network.bridge.name";
 pub(crate) const OPTION_MTU: &str = "com.docker.network.driver.mtu";
+
+/// What Docker's language says of a text that it cannot read.
+pub(crate) fn syntax(function: &str, text: &str) -> String {
+    format!("strconv.{function}: parsing {text:?}: invalid syntax")
+}
+
+/// Options that Docker heeds and rbox does not, the values with which they change nothing, and
+/// what to do instead.
+const UNKNOWN: [(&str, &[&str], &str); 5] = [
+    (
+        "com.docker.network.host_ipv4",
+        &[""],
+        "what leaves has the address of the device that it leaves by",
+    ),
+    (
+        "com.docker.network.host_ipv6",
+        &[""],
+        "what leaves has the address of the device that it leaves by",
+    ),
+    (
+        "com.docker.network.bridge.inhibit_ipv4",
+        &["false", "0"],
+        "the bridge is the containers' gateway; another one is named by '--aux-address \
+         DefaultGatewayIPv4=ADDRESS'",
+    ),
+    (
+        "com.docker.network.bridge.gateway_mode_ipv4",
+        &["", "nat"],
+        "only the mode nat is there; 'com.docker.network.bridge.enable_ip_masquerade=false' keeps \
+         the containers' addresses",
+    ),
+    (
+        "com.docker.network.bridge.gateway_mode_ipv6",
+        &["", "nat"],
+        "only the mode nat is there; 'com.docker.network.bridge.enable_ip_masquerade=false' keeps \
+         the containers' addresses",
+    ),
+];
+
+/// Refuses an option that would be expected to do something.
+fn heed(name: &str, value: &str) -> Result<(), NetworkError> {
+    let known = UNKNOWN.iter().find(|(unknown, _, _)| *unknown == name);
+    match known {
+        Some((_, harmless, instead)) if !harmless.contains(&value) => Err(NetworkError::Unknown {
+            name: name.to_owned(),
+            instead,
+        }),
+        _ => Ok(()),
+    }
+}
 
 /// One network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -263,12 +320,22 @@ pub enum NetworkError {
     #[error("a {0} network needs a device of the host")]
     NoParent(Driver),
     /// An option's value.
-    #[error("invalid value {value:?} for the option {name}")]
+    #[error("failed to parse {name} value: {value} ({why})")]
     Option {
         /// The option.
         name: String,
         /// As given.
         value: String,
+        /// What is wrong with it, in the words of Docker's language.
+        why: String,
+    },
+    /// An option that Docker heeds and rbox does not.
+    #[error("the option {name} is not supported")]
+    Unknown {
+        /// The option.
+        name: String,
+        /// What to do instead.
+        instead: &'static str,
     },
 }
 
@@ -414,8 +481,34 @@ mod tests {
         let bridge = BridgeOptions::of("br-1").with(&options.into()).unwrap();
         assert!(!bridge.icc);
         assert_eq!(bridge.shown()[OPTION_MTU], "9000");
-        let wrong = [(OPTION_ICC.to_owned(), "maybe".to_owned())];
-        assert!(BridgeOptions::of("x").with(&wrong.into()).is_err());
+        for (name, value, expected) in [
+            (
+                OPTION_ICC,
+                "maybe",
+                "failed to parse com.docker.network.bridge.enable_icc value: maybe (strconv.ParseBool: parsing \"maybe\": invalid syntax)",
+            ),
+            (
+                OPTION_MTU,
+                "x",
+                "failed to parse com.docker.network.driver.mtu value: x (strconv.Atoi: parsing \"x\": invalid syntax)",
+            ),
+            (
+                OPTION_BINDING,
+                "foo",
+                "failed to parse com.docker.network.bridge.host_binding_ipv4 value: foo (nil ip)",
+            ),
+            (
+                "com.docker.network.bridge.gateway_mode_ipv4",
+                "routed",
+                "the option com.docker.network.bridge.gateway_mode_ipv4 is not supported",
+            ),
+            ("com.docker.network.bridge.gateway_mode_ipv4", "nat", ""),
+        ] {
+            let options = [(name.to_owned(), value.to_owned())];
+            let outcome = BridgeOptions::of("x").with(&options.into());
+            let said = outcome.err().map(|error| error.to_string());
+            assert_eq!(said.unwrap_or_default(), expected);
+        }
     }
 
     #[test]

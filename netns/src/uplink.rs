@@ -105,6 +105,7 @@ impl Uplink {
         let wrong = |name: &str| NetworkError::Option {
             name: name.to_owned(),
             value: text(name).to_owned(),
+            why: "invalid value".to_owned(),
         };
         let option = match driver {
             Driver::Ipvlan => OPTION_IPVLAN,
@@ -158,12 +159,12 @@ mod tests {
             (
                 Driver::Macvlan,
                 &[parent, ("macvlan_mode", "l2")],
-                "invalid value \"l2\" for the option macvlan_mode",
+                "failed to parse macvlan_mode value: l2 (invalid value)",
             ),
             (
                 Driver::Ipvlan,
                 &[parent, ("ipvlan_mode", "bridge")],
-                "invalid value \"bridge\" for the option ipvlan_mode",
+                "failed to parse ipvlan_mode value: bridge (invalid value)",
             ),
         ] {
             assert_eq!(of(driver, list).unwrap_err().to_string(), expected);

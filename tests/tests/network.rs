@@ -262,3 +262,14 @@ fn privileged_network_changes_no_policy_and_no_foreign_rule() {
     }
     assert!(!rules.contains("8080"), "{rules}");
 }
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_network_of_ones_own_is_not_joined() {
+    let lab = Lab::with_busybox();
+    lab.rbox(["run", "--rm", "--name", "me", "--network", "container:me"])
+        .args(["busybox", "true"])
+        .run()
+        .code(125)
+        .says("cannot join own network");
+}

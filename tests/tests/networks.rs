@@ -125,7 +125,7 @@ fn privileged_networks_refuse_in_dockers_words() {
         ),
         (
             "create -o com.docker.network.bridge.enable_icc=perhaps x",
-            "invalid value",
+            "failed to parse com.docker.network.bridge.enable_icc value: perhaps",
         ),
         (
             "create -o com.docker.network.bridge.name=mine --subnet 10.99.0.0/24 mine",

@@ -219,3 +219,67 @@ fn privileged_connect_a_hundred_times_leaves_nothing() {
     assert_eq!(state(), before);
     assert_eq!(places(&lab, "one"), "a=10.1.0.2 ");
 }
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_connect_of_a_container_that_was_on_none() {
+    let lab = Lab::with_busybox();
+    rbox(&lab, "network create --subnet 10.1.0.0/24 un");
+    rbox(&lab, "network create --ipv6 --subnet fd00:5::/64 six");
+    wait_on(&lab, "one", "--network none -p 8080:80");
+    let output = lab.rbox(["network", "connect", "un", "one"]).run().code(1);
+    let errors = output.errors();
+    assert!(
+        errors.contains("one of the networks in private (none) mode")
+            && errors.contains("rbox network disconnect none one"),
+        "{errors}"
+    );
+    rbox(&lab, "network disconnect none one");
+    assert_eq!(places(&lab, "one"), "");
+    rbox(&lab, "network connect un one");
+    rbox(&lab, "network connect six one");
+    assert_eq!(
+        rbox(&lab, "port one"),
+        "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080"
+    );
+    rbox(&lab, "exec one ping -c1 -W5 10.1.0.1");
+    rbox(&lab, "exec one ping -c1 -W5 fd00:5::1");
+    // it stays so
+    rbox(&lab, "restart -t 0 one");
+    assert!(places(&lab, "one").contains("un=10.1.0.2"));
+    rbox(&lab, "exec one ping -c1 -W5 fd00:5::1");
+    // a stopped one
+    rbox(&lab, "create --name two --network none busybox true");
+    rbox(&lab, "network disconnect none two");
+    rbox(&lab, "network connect un two");
+    rbox(&lab, "start -a two");
+    let errors = lab.rbox(["network", "disconnect", "none", "two"]).run();
+    let errors = errors.code(1).errors();
+    assert!(
+        errors.contains("is not connected to network none"),
+        "{errors}"
+    );
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_connect_gives_interfaces_the_names_of_the_network() {
+    let lab = Lab::with_busybox();
+    let option = "com.docker.network.container_iface_prefix";
+    rbox(&lab, &format!("network create -o {option}=lan un"));
+    rbox(&lab, &format!("network create -o {option}=lan deux"));
+    wait_on(&lab, "one", "--network un --network deux");
+    rbox(&lab, "network connect bridge one");
+    assert_eq!(
+        rbox(&lab, "exec one ls /sys/class/net"),
+        "eth0\nlan0\nlan1\nlo"
+    );
+    rbox(&lab, "network disconnect un one");
+    assert_eq!(rbox(&lab, "exec one ls /sys/class/net"), "eth0\nlan1\nlo");
+    let output = lab.rbox(["network", "create", "-o", &format!("{option}=a/b"), "bad"]);
+    output.run().code(1);
+    let unknown = "com.docker.network.host_ipv4=192.0.2.9";
+    let output = lab.rbox(["network", "create", "-o", unknown, "bad"]).run();
+    let errors = output.code(1).errors();
+    assert!(errors.contains("is not supported"), "{errors}");
+}

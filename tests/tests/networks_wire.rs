@@ -85,7 +85,7 @@ fn privileged_wire_refusals() {
         ),
         (
             "-d macvlan -o parent=lo -o macvlan_mode=l2",
-            "invalid value \"l2\" for the option macvlan_mode",
+            "failed to parse macvlan_mode value: l2 (invalid value)",
         ),
         (
             "-d macvlan -o parent=lo --internal",

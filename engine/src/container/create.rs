@@ -158,6 +158,7 @@ impl Engine {
         check(&request.config, &config, &host, &Processors::read(&host))?;
         let mut endpoint = request.endpoint.clone();
         endpoint.links.extend(aliases_of_links(&mut host)?);
+        self.check_not_own(request)?;
         self.check_networks(&mut host, &endpoint, &request.networks)?;
         let warnings = warnings(&host);
         self.complete(&id, &mut config, &mut host)?;
@@ -175,6 +176,24 @@ impl Engine {
             endpoint,
         };
         Ok((record, warnings))
+    }
+
+    /// A container that is not there yet has no network to join.
+    fn check_not_own(&self, request: &CreateRequest) -> Result<()> {
+        let joined = request.host.network_mode.strip_prefix("container:");
+        let own = |name: &str| {
+            request
+                .name
+                .as_ref()
+                .is_some_and(|own| own.as_str() == name)
+        };
+        match joined {
+            Some(name) if own(name) && self.find(name).is_err() => {
+                Err(Error::invalid("cannot join own network")
+                    .hint("name another container with --network container:NAME"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The mounts of a container, anonymous volumes named and places known.

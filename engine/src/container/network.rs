@@ -205,16 +205,6 @@ impl From<&EndpointDocument> for Mirror {
     }
 }
 
-/// The network that a container was made on, by the name that users see; `None` when it shares
-/// another container's.
-pub(crate) fn network_name(mode: &str) -> Option<&str> {
-    match mode {
-        "" | "default" => Some("bridge"),
-        mode if mode.starts_with("container:") => None,
-        mode => Some(mode),
-    }
-}
-
 /// Where a container can be reached now; of a stopped one only the networks' names remain.
 pub(crate) fn network_settings(container: &Container, status: Status) -> Result<NetworkSettings> {
     let record = match status.has_process() {
@@ -222,7 +212,6 @@ pub(crate) fn network_settings(container: &Container, status: Status) -> Result<
         false => None,
     };
     let mut settings = NetworkSettings::default();
-    let mode = container.record.host.network_mode.as_str();
     for wish in container.networks()? {
         let document = EndpointDocument::from(&wish.endpoint);
         settings.networks.insert(wish.network, document);
@@ -245,7 +234,9 @@ pub(crate) fn network_settings(container: &Container, status: Status) -> Result<
     if let Some(endpoint) = settings.networks.get(BRIDGE) {
         settings.mirror = Mirror::from(endpoint);
     }
-    if !matches!(network_name(mode), None | Some(HOST | NONE)) {
+    let alone = |name: &str| name == HOST || name == NONE;
+    let shares = container.record.host.network_mode.starts_with("container:");
+    if !shares && !settings.networks.keys().any(|name| alone(name)) {
         settings.ports = ports(container, &record);
     }
     Ok(settings)

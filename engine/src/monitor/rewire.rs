@@ -14,7 +14,7 @@ use super::{Monitor, files, names};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::link::DEFAULT_NETWORK;
-use crate::network::{NetworkWish, add_wish, take_wish};
+use crate::network::{NONE, NetworkWish, add_wish, take_wish};
 use crate::store::{Container, EndpointRecord, NetworkRecord};
 
 impl Monitor<'_> {
@@ -66,7 +66,7 @@ fn join(engine: &Engine, container: &Container, wish: NetworkWish, life: &mut Li
     // what is published moves once there is a place to move to
     let shifted = led.filter(|(_, leader)| leads && !is_internal(leader));
     let attacher = Attacher::new(engine, container, &place)?
-        .with_interface(next_interface(&record))
+        .with_interface(record.next_interface(&place.prefix))
         .with_gateway(leads && shifted.is_none())
         .with_sandbox(Sandbox::Wired);
     let prepared = attacher.prepare(host)?;
@@ -107,6 +107,12 @@ fn leave(engine: &Engine, container: &Container, name: &str, life: &mut Life) ->
     };
     let led = way_out(engine, &record)?.is_some_and(|(leader, _)| leader == at);
     let endpoint = record.endpoints.remove(at);
+    if name == NONE {
+        // there is nothing to take back
+        container.run.write_network(&record)?;
+        engine.note_connected(container, &endpoint, "disconnect");
+        return Ok(());
+    }
     let next = way_out(engine, &record)?;
     let host = inside(life)?;
     let place = Place::of(engine, container, NetworkWish::on(name), host)?;
@@ -209,15 +215,6 @@ fn addresses(endpoint: &EndpointRecord) -> Vec<IpAddr> {
     v4.into_iter().chain(v6).collect()
 }
 
-/// The number after the highest that is in use.
-fn next_interface(record: &NetworkRecord) -> String {
-    let used = record
-        .endpoints
-        .iter()
-        .filter_map(|endpoint| endpoint.interface.strip_prefix("eth")?.parse::<u32>().ok());
-    format!("eth{}", used.max().map_or(0, |highest| highest + 1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,12 +236,13 @@ mod tests {
 
     #[test]
     fn interfaces_count_on() {
-        for (names, expected) in [
-            (&[][..], "eth0"),
-            (&[("a", "eth0")], "eth1"),
-            (&[("b", "eth2"), ("a", "eth0")], "eth3"),
+        for (names, prefix, expected) in [
+            (&[][..], "eth", "eth0"),
+            (&[("a", "eth0")], "eth", "eth1"),
+            (&[("b", "eth2"), ("a", "eth0")], "eth", "eth3"),
+            (&[("b", "lan2"), ("a", "eth0")], "lan", "lan3"),
         ] {
-            assert_eq!(next_interface(&record(names)), expected);
+            assert_eq!(record(names).next_interface(prefix), expected);
         }
     }
 

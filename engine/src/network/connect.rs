@@ -2,7 +2,7 @@
 //! one by a change of its wishes.
 
 use super::check::{check, unjoinable};
-use super::{HOST, NONE, NetworkWish};
+use super::{HOST, NONE, NetworkWish, is_predefined};
 use crate::Engine;
 use crate::container::control::{ask, connect, refused};
 use crate::error::{Error, ErrorKind, Result};
@@ -30,12 +30,23 @@ impl Engine {
     ) -> Result<()> {
         let network = self.network(network)?;
         let container = self.find(container)?;
+        if is_predefined(&network.name) && !endpoint.aliases.is_empty() {
+            return Err(Error::invalid(
+                "network-scoped alias is supported only for containers in user defined networks",
+            )
+            .hint("make a network with 'rbox network create'"));
+        }
         if [HOST, NONE].contains(&network.name.as_str()) {
             return Err(unjoinable(&network.name));
         }
         match Mode::of(&container.record.host) {
-            Mode::Bridge(_) => {}
-            Mode::None => return Err(unjoinable(NONE)),
+            Mode::None if container.is_alone()? => {
+                return Err(unjoinable(NONE).hint(format!(
+                    "take it off first: 'rbox network disconnect none {}'",
+                    container.name
+                )));
+            }
+            Mode::Bridge(_) | Mode::None => {}
             Mode::Host | Mode::Container(_) => return Err(unjoinable("container:")),
         }
         check(&network, endpoint)?;
@@ -63,9 +74,9 @@ impl Engine {
             None => self.network(network)?.name,
         };
         match Mode::of(&container.record.host) {
-            Mode::Bridge(_) => {}
+            Mode::Bridge(_) | Mode::None => {}
             _ if name == HOST => return Err(unjoinable(HOST)),
-            Mode::None | Mode::Host | Mode::Container(_) => {
+            Mode::Host | Mode::Container(_) => {
                 return Err(not_connected(&container, &name));
             }
         }

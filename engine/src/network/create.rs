@@ -89,6 +89,8 @@ impl Engine {
     /// The network with its addresses chosen and its bridge named; nothing is made.
     fn plan_network(&self, request: &NetworkRequest) -> Result<Network> {
         let mut network = bare(request)?;
+        let interface = format!("{}0", network.interface_prefix());
+        check_device(&interface).map_err(|error| unmade(&error))?;
         let occupied = match network.uplink().map_err(|error| unmade(&error))? {
             Some(uplink) => self.look_at_wire(&network, &uplink)?,
             None => self.look_at_bridge(&mut network)?,
@@ -260,6 +262,10 @@ pub(super) fn bare(request: &NetworkRequest) -> Result<Network> {
 }
 
 fn unseen(error: netns::NetError) -> Error {
+    if let netns::NetError::NotABridge { name, .. } = &error {
+        return Error::invalid(format!("existing interface {name} is not a bridge"))
+            .hint("name another with '-o com.docker.network.bridge.name=DEVICE'");
+    }
     Error::system("cannot look at the host's networks", error)
 }
 

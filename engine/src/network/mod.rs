@@ -43,6 +43,10 @@ pub use predefined::{BRIDGE, HOST, NONE, is_predefined};
 pub use subnet::SubnetRequest;
 pub use wish::NetworkWish;
 
+/// What interfaces are called unless a network says otherwise.
+pub(crate) const ETHERNET: &str = "eth";
+const OPTION_PREFIX: &str = "com.docker.network.container_iface_prefix";
+
 /// One network: the document on disk, and what is known of one that is always there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -122,6 +126,13 @@ impl Network {
         let short = self.id.get(..12).unwrap_or(&self.id);
         let bridge = BridgeOptions::of(format!("br-{short}")).with(&self.options)?;
         Ok(Some(bridge))
+    }
+
+    /// What interfaces on it are called, before their number.
+    pub fn interface_prefix(&self) -> &str {
+        self.options
+            .get(OPTION_PREFIX)
+            .map_or(ETHERNET, String::as_str)
     }
 
     /// The wire of the host's that its containers share.
@@ -367,6 +378,9 @@ pub(crate) fn unmade(error: &NetworkError) -> Error {
             "{subnet} is too small for a network: choose a larger --subnet"
         )),
         NetworkError::Device(_) | NetworkError::Option { .. } => Error::invalid(error.to_string()),
+        NetworkError::Unknown { name, instead } => {
+            Error::invalid(error.to_string()).hint(format!("leave {name} out: {instead}"))
+        }
     }
 }
 

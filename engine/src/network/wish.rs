@@ -38,20 +38,31 @@ impl Container {
     pub fn networks(&self) -> Result<Vec<NetworkWish>> {
         let name = match Mode::of(&self.record.host) {
             Mode::Container(_) => return Ok(Vec::new()),
-            Mode::Host => HOST,
+            Mode::Host => return Ok(vec![self.first(HOST)]),
             Mode::None => NONE,
-            // only what is made on a network with a bridge may change it
-            Mode::Bridge(name) => {
-                if let Some(changed) = read_json(&self.dir.networks())? {
-                    return Ok(changed);
-                }
-                name
-            }
+            Mode::Bridge(name) => name,
         };
-        Ok(vec![NetworkWish {
+        // only a namespace of its own may be changed
+        if let Some(changed) = read_json(&self.dir.networks())? {
+            return Ok(changed);
+        }
+        Ok(vec![self.first(name)])
+    }
+
+    /// It is on the network `none`, and so on no other.
+    ///
+    /// # Errors
+    /// As [`Container::networks`].
+    pub(crate) fn is_alone(&self) -> Result<bool> {
+        let alone = |wish: &NetworkWish| wish.network == NONE;
+        Ok(self.networks()?.iter().any(alone))
+    }
+    /// The network that it was made on.
+    fn first(&self, name: &str) -> NetworkWish {
+        NetworkWish {
             network: name.to_owned(),
             endpoint: self.record.endpoint.clone(),
-        }])
+        }
     }
 
     /// Changes the networks it is to be on.

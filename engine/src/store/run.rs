@@ -117,6 +117,15 @@ pub struct EndpointRecord {
     pub interface: String,
 }
 
+impl NetworkRecord {
+    /// The name of the next interface: the number after the highest that is in use.
+    pub(crate) fn next_interface(&self, prefix: &str) -> String {
+        let used = self.endpoints.iter();
+        let used = used.filter_map(|one| one.interface.strip_prefix(prefix)?.parse::<u32>().ok());
+        format!("{prefix}{}", used.max().map_or(0, |highest| highest + 1))
+    }
+}
+
 /// A published port that is bound.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -7,6 +7,7 @@ use crate::app::{Count, Leaf, Verb};
 use crate::context::Context;
 use crate::error::Result;
 use crate::option::{host, network};
+use crate::output::warn;
 
 /// The command.
 pub(crate) static LEAF: Leaf = Leaf::new::<ConnectArgs>(
@@ -54,6 +55,11 @@ impl Verb for ConnectArgs {
             driver_options: network::driver_options(&self.driver_opt)?,
             priority: self.gw_priority.unwrap_or_default(),
         };
+        if matches!(plain[0].as_str(), "bridge" | "default") && !wish.links.is_empty() {
+            warn(
+                "WARNING: links of 'network connect' are names on networks of the user's; on bridge they lead nowhere",
+            );
+        }
         context
             .engine()?
             .connect_network(&plain[0], &plain[1], &wish)?;

@@ -69,13 +69,13 @@ impl Wiring {
         match Mode::of(&container.record.host) {
             Mode::Container(_) => Ok(Self::default()),
             Mode::Host => Self::without_bridge(engine, HOST),
-            Mode::None => {
+            Mode::None if container.is_alone()? => {
                 let mut wiring = Self::without_bridge(engine, NONE)?;
                 wiring.steps = netns::bare(Sandbox::New { ipv6: false });
                 wiring.own_namespace = true;
                 Ok(wiring)
             }
-            Mode::Bridge(_) => Self::on_networks(engine, container, host),
+            Mode::None | Mode::Bridge(_) => Self::on_networks(engine, container, host),
         }
     }
 
@@ -135,7 +135,7 @@ impl Wiring {
         }
         for (number, place) in places.iter().enumerate() {
             let attacher = Attacher::new(engine, container, place)?
-                .with_interface(format!("eth{number}"))
+                .with_interface(self.record.next_interface(&place.prefix))
                 .with_gateway(leads == Some(number))
                 .with_sandbox(match number {
                     0 => Sandbox::New { ipv6 },

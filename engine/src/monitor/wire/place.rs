@@ -9,7 +9,7 @@ use netns::network::{BridgeOptions, Network};
 use super::failed;
 use crate::Engine;
 use crate::error::{Error, Result};
-use crate::network::{BRIDGE, NetworkWish, unmade};
+use crate::network::{BRIDGE, ETHERNET, NetworkWish, unmade};
 use crate::store::Container;
 
 /// A network that a container is to be on.
@@ -19,6 +19,8 @@ pub(crate) struct Place {
     pub(crate) wish: NetworkWish,
     /// The network.
     pub(crate) network: Network,
+    /// What its interfaces are called, before their number.
+    pub(crate) prefix: String,
     /// It is a user's network.
     pub(crate) user: bool,
     /// What the user should know.
@@ -65,6 +67,7 @@ impl Place {
         let network = found.wired().map_err(|error| unmade(&error))?;
         Ok(Self {
             wish,
+            prefix: found.interface_prefix().to_owned(),
             network,
             user: true,
             warning: None,
@@ -97,6 +100,7 @@ impl Place {
             .map(|(subnet, by)| passed_over(&options.bridge, &subnet, &by, &network));
         Ok(Self {
             wish,
+            prefix: ETHERNET.to_owned(),
             network,
             user: false,
             warning,
