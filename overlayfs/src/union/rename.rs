@@ -200,7 +200,7 @@ impl Union {
         };
     }
 
-    /// Exchanges two names that one writable branch has both.
+    /// Exchanges two names in one writable branch; what lies below it is copied up, but no tree.
     fn exchange(&self, members: &Members, one: End<'_>, two: End<'_>) -> Res<()> {
         let first = self.source(members, one)?;
         let second = self.source(members, two)?;
@@ -208,9 +208,12 @@ impl Union {
         if merged(&first) || merged(&second) {
             return Err(Errno::XDEV);
         }
-        let at = first.at.min(second.at);
+        let mut at = first.at.min(second.at);
         if !members.branch(at).is_writable() {
-            return Err(Errno::XDEV);
+            if first.node.is_dir() || second.node.is_dir() {
+                return Err(Errno::XDEV);
+            }
+            at = self.copy_target(members, one.dir, at)?;
         }
         for (end, source) in [(one, &first), (two, &second)] {
             if source.at == at {
