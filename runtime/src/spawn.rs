@@ -22,7 +22,7 @@ use crate::cgroup::CgroupError;
 use crate::child::{Child, PREPARING};
 use crate::error::{Report, ReportKind};
 use crate::host::Host;
-use crate::inside::{Inside, InsideError};
+use crate::inside::{Inside, InsideError, Made};
 use crate::planner::{ExecPlan, Plan, Program};
 use crate::request::Stdio;
 use crate::steps::ChildStep;
@@ -64,10 +64,15 @@ pub fn spawn(plan: &Plan, stdio: &Stdio, faults: &Faults) -> Result<Child, Spawn
         container: None,
         timed: plan.timed,
     };
-    let mut child = task.start(&Fork {
+    let made = plan.child.iter().filter_map(|step| match step {
+        ChildStep::Mount(mount) => Made::of(mount),
+        _ => None,
+    });
+    let how = Fork {
         namespaces: sys::namespace::flags(&plan.namespaces),
         cgroup: cgroup.as_ref().map(AsFd::as_fd),
-    })?;
+    };
+    let mut child = task.start(&how, made.collect())?;
     let mut run = Run::new(faults.clone(), plan.timed);
     let beside = joined
         .map_or(Ok(()), JoinedPids::leave)
@@ -105,10 +110,11 @@ pub fn spawn_exec(plan: &ExecPlan, stdio: &Stdio, faults: &Faults) -> Result<Chi
         container: Some(container.as_fd()),
         timed: false,
     };
-    Ok(task.start(&Fork {
+    let how = Fork {
         cgroup: cgroup.as_ref().map(AsFd::as_fd),
         ..Fork::default()
-    })?)
+    };
+    Ok(task.start(&how, Vec::new())?)
 }
 
 /// The pid namespace of later children, changed for one of them.
@@ -140,7 +146,7 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    fn start(&self, how: &Fork<'_>) -> Result<Child, SysError> {
+    fn start(&self, how: &Fork<'_>, made: Vec<Made<'_>>) -> Result<Child, SysError> {
         if self.faults.is_listing() {
             // The list lies on the host, out of the child's sight once it has changed its root.
             for step in self.steps {
@@ -157,6 +163,7 @@ impl Task<'_> {
             Some(sys::process::pidfd_open(std::process::id().cast_signed())?)
         };
         let mut held = Some((ours, parent));
+        let mut made = Some(made);
         let forked = sys::process::fork(how, || {
             // The child's copy of the parent's end would keep the conversation open for ever.
             if let Some((ours, parent)) = held.take() {
@@ -165,7 +172,7 @@ impl Task<'_> {
                     sys::process::remember_parent(parent);
                 }
             }
-            self.run(&theirs)
+            self.run(&theirs, made.take().unwrap_or_default())
         })?;
         let sync = held.take().map(|(ours, _)| ours);
         Ok(Child {
@@ -178,9 +185,10 @@ impl Task<'_> {
     }
 
     /// The child's whole life up to the program; the number is its exit code when it fails.
-    fn run(&self, sync: &MessageSocket) -> i32 {
+    fn run(&self, sync: &MessageSocket, made: Vec<Made<'_>>) -> i32 {
         const FAILED: i32 = 125;
         let mut inside = Inside::new(sync, self.stdio, self.program, self.container);
+        inside.made = made;
         if let Err(report) = self.prepare(sync, &mut inside) {
             if let Some(report) = report {
                 sync::fail(sync, &report);

@@ -9,6 +9,8 @@ mod devices;
 mod mounts;
 mod terminal;
 
+pub(crate) use mounts::Made;
+
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -89,6 +91,8 @@ pub struct Inside<'a> {
     /// The running container's first process, for an exec.
     container: Option<BorrowedFd<'a>>,
     sources: Vec<Option<Detached>>,
+    /// What the parent has made for it.
+    pub(crate) made: Vec<Made<'a>>,
     root: Option<OwnedFd>,
     proc: Option<OwnedFd>,
     devpts: Option<OwnedFd>,
@@ -115,6 +119,7 @@ impl<'a> Inside<'a> {
             program,
             container,
             sources: Vec::new(),
+            made: Vec::new(),
             root: None,
             proc: None,
             devpts: None,

@@ -16,6 +16,51 @@ use crate::request::Root;
 
 pub(super) const PROC_MAGIC: i64 = 0x9fa0;
 
+/// A file system that the parent has made for a step of the child's.
+///
+/// What needs a device or a server is not made by the child: it is in the container's cgroup, whose
+/// device rules may be in force already, and in its network, which may not be there yet.
+#[derive(Debug)]
+pub(crate) struct Made<'a> {
+    step: &'a Mount,
+    mount: sys::Result<sys::mount::Detached>,
+}
+
+impl<'a> Made<'a> {
+    /// Makes what the step mounts, if that is for the parent to do. A failure is the step's, and is
+    /// told when the child comes to it.
+    pub(crate) fn of(step: &'a Mount) -> Option<Self> {
+        const OF_THE_KERNEL: [&str; 5] = ["proc", "sysfs", "tmpfs", "devpts", "mqueue"];
+        match &step.kind {
+            MountKind::New {
+                filesystem,
+                source,
+                options,
+            } if !OF_THE_KERNEL.contains(&filesystem.as_str()) => {
+                let made = configure(filesystem, source, options);
+                let mount = made.and_then(|made| made.mount(step.attributes));
+                Some(Self { step, mount })
+            }
+            MountKind::New { .. } | MountKind::Bind { .. } | MountKind::Cgroup { .. } => None,
+        }
+    }
+}
+
+/// A file system with its options set, about to be mounted.
+fn configure(kind: &str, source: &str, options: &[String]) -> sys::Result<Filesystem> {
+    let filesystem = Filesystem::open(kind)?;
+    filesystem.set("source", OsStr::new(source))?;
+    for option in options {
+        match option.split_once('=') {
+            Some((key, value)) => filesystem.set(key, OsStr::new(value))?,
+            // devpts has been so for every mount since Linux 4.7.
+            None if option == "newinstance" => {}
+            None => filesystem.flag(option)?,
+        }
+    }
+    Ok(filesystem)
+}
+
 /// Whether a source is named by a descriptor of the monitor: `/proc/<pid>/fd/<n>`.
 fn by_descriptor(source: &Source) -> bool {
     let mut parts = source.path.components().skip(1);
@@ -98,27 +143,20 @@ impl Inside<'_> {
     ) -> Outcome {
         let is_kernel_view = kind == "proc" || kind == "sysfs";
         let (target, found) = self.target_directory(&mount.target, is_kernel_view)?;
-        let filesystem = Filesystem::open(kind)?;
-        filesystem.set("source", OsStr::new(source))?;
-        let mut has_mode = false;
-        for option in options {
-            match option.split_once('=') {
-                Some((key, value)) => {
-                    has_mode |= key == "mode";
-                    filesystem.set(key, OsStr::new(value))?;
+        let new = match self.take_made(mount) {
+            Some(made) => made?,
+            None => {
+                let filesystem = configure(kind, source, options)?;
+                let has_mode = options.iter().any(|option| option.starts_with("mode="));
+                if kind == "tmpfs" && found && !has_mode {
+                    // A tmpfs over an existing directory takes its permissions.
+                    let status = rustix::fs::fstat(&target).call(|| "fstat(target)")?;
+                    let mode = format!("{:o}", status.st_mode & 0o7777);
+                    filesystem.set("mode", OsStr::new(&mode))?;
                 }
-                // devpts has been so for every mount since Linux 4.7.
-                None if option == "newinstance" => {}
-                None => filesystem.flag(option)?,
+                filesystem.mount(mount.attributes)?
             }
-        }
-        if kind == "tmpfs" && found && !has_mode {
-            // A tmpfs over an existing directory takes its permissions.
-            let status = rustix::fs::fstat(&target).call(|| "fstat(target)")?;
-            let mode = format!("{:o}", status.st_mode & 0o7777);
-            filesystem.set("mode", OsStr::new(&mode))?;
-        }
-        let new = filesystem.mount(mount.attributes)?;
+        };
         sys::mount::attach(&new, target.as_fd())?;
         if mount.propagation != Propagation::Private {
             let none = Attributes::default();
@@ -130,6 +168,15 @@ impl Inside<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// What the parent has made of this very step, or why it could not.
+    fn take_made(&mut self, mount: &Mount) -> Option<sys::Result<sys::mount::Detached>> {
+        let at = self
+            .made
+            .iter()
+            .position(|made| std::ptr::eq(made.step, mount))?;
+        Some(self.made.swap_remove(at).mount)
     }
 
     /// The target's directory, made if missing; and whether it was there.
