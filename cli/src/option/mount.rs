@@ -45,6 +45,7 @@ struct Mount {
     bind: Map<String, Value>,
     volume: Map<String, Value>,
     tmpfs: Map<String, Value>,
+    image: Map<String, Value>,
 }
 
 impl Mount {
@@ -118,6 +119,9 @@ impl Mount {
                 let labels = self.volume.entry("Labels").or_insert_with(|| json!({}));
                 labels[name] = json!(value);
             }
+            "image-subpath" => {
+                self.image.insert("Subpath".to_owned(), json!(value));
+            }
             "tmpfs-size" => {
                 let bytes =
                     size::bytes(value).map_err(|_| format!("invalid value for {key}: {value}"))?;
@@ -187,6 +191,7 @@ impl Mount {
             ("volume", &self.volume),
             ("bind", &self.bind),
             ("tmpfs", &self.tmpfs),
+            ("image", &self.image),
         ] {
             if !options.is_empty() && self.kind != name {
                 return Err(format!(
@@ -212,6 +217,7 @@ impl Mount {
             ("BindOptions", self.bind),
             ("VolumeOptions", self.volume),
             ("TmpfsOptions", self.tmpfs),
+            ("ImageOptions", self.image),
         ] {
             if !options.is_empty() {
                 mount.insert(name.to_owned(), Value::Object(options));
@@ -321,6 +327,10 @@ mod tests {
             (
                 "type=bind,src=/a,dst=/b,volume-nocopy",
                 "cannot mix 'volume-*' options with mount type 'bind'",
+            ),
+            (
+                "type=bind,src=/a,dst=/b,image-subpath=x",
+                "cannot mix 'image-*' options with mount type 'bind'",
             ),
             ("bogus", "invalid field 'bogus' must be a key=value pair"),
             ("", "EOF"),

@@ -18,6 +18,9 @@ pub enum DriverError {
     /// A host's path that is none.
     #[error("invalid device {0:?}: a bind needs an absolute path")]
     Path(String),
+    /// Room that nobody would watch.
+    #[error("quota size requested but no quota support")]
+    Quota,
     /// What NFS needs.
     #[error("invalid nfs volume: it needs device=:/path and o=addr=ADDRESS")]
     Nfs,
@@ -50,6 +53,9 @@ pub(crate) enum DriverMount<'a> {
 /// [`DriverError`] in Docker's words.
 pub fn check_options(options: &BTreeMap<String, String>) -> Result<(), DriverError> {
     for name in options.keys() {
+        if name == "size" {
+            return Err(DriverError::Quota);
+        }
         if !matches!(name.as_str(), "type" | "device" | "o") {
             return Err(DriverError::Unknown(name.clone()));
         }
@@ -127,6 +133,11 @@ mod tests {
             ("type=tmpfs device=tmpfs o=size=1m,uid=1000", ""),
             ("type=nfs device=:/export o=addr=10.0.0.1,rw", ""),
             ("type=tmpfs device=tmpfs foo=1", "invalid option: \"foo\""),
+            (
+                "type=nfs4 device=:/export o=addr=nfs.example,rw",
+                "invalid nfs volume: it needs device=:/path and o=addr=ADDRESS",
+            ),
+            ("size=1g", "quota size requested but no quota support"),
             ("type=tmpfs", "missing required option: \"device\""),
             ("device=/x", "missing required option: \"type\""),
             ("o=bind", "missing required option: \"device\""),

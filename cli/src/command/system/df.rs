@@ -7,6 +7,7 @@ use clap::Args;
 use engine::Engine;
 use engine::container::list::ListRequest;
 use image::store::{ImageError, ImageStore};
+use sys::fs::{Dir, errno, usage};
 
 use crate::app::{Count, Leaf, Verb};
 use crate::command::FORMAT_TABLE;
@@ -142,7 +143,9 @@ fn containers(engine: &Engine) -> Result<Usage> {
 fn volumes(engine: &Engine) -> Result<Usage> {
     let used = volume::used(engine)?;
     let mut usage = Usage::default();
-    for volume in engine.store().all_volumes()? {
+    // What lies elsewhere, by options, is not of this disk.
+    let own = |volume: &engine::volume::Volume| volume.record.options.is_empty();
+    for volume in engine.store().all_volumes()?.into_iter().filter(own) {
         let bytes = bytes_below(&volume.data)?;
         usage.total += 1;
         usage.bytes += bytes;
@@ -155,25 +158,18 @@ fn volumes(engine: &Engine) -> Result<Usage> {
     Ok(usage)
 }
 
-/// Bytes of regular files, symbolic links not followed; what vanishes meanwhile counts nothing.
+/// Bytes of regular files, each counted once whatever names it has; links are not followed, and
+/// what vanishes meanwhile counts nothing.
 pub(crate) fn bytes_below(path: &std::path::Path) -> Result<u64> {
-    let mut sum = 0;
-    let mut waiting = vec![path.to_owned()];
-    while let Some(folder) = waiting.pop() {
-        let entries = match std::fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error.into()),
-        };
-        for entry in entries.flatten() {
-            match entry.metadata() {
-                Ok(found) if found.is_dir() => waiting.push(entry.path()),
-                Ok(found) if found.is_file() => sum += found.len(),
-                _ => {}
-            }
-        }
+    let fault = |error| {
+        let text = format!("cannot add up what is in {:?}", path.display().to_string());
+        engine::Error::system(text, error)
+    };
+    match Dir::open(path) {
+        Ok(dir) => Ok(usage(&dir).map_err(fault)?.bytes),
+        Err(error) if error.errno() == errno::ENOENT => Ok(0),
+        Err(error) => Err(fault(error).into()),
     }
-    Ok(sum)
 }
 
 #[cfg(test)]

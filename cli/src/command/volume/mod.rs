@@ -79,7 +79,7 @@ impl Filters {
                         "true" | "1" => true,
                         "false" | "0" => false,
                         _ => {
-                            let text = format!("{DAEMON}Invalid filter 'dangling={value}'");
+                            let text = format!("{DAEMON}Invalid filter 'dangling=[{value}]'");
                             return Err(Failure::said(text));
                         }
                     });

@@ -33,8 +33,21 @@ impl Verb for PruneArgs {
         if self.filter.iter().any(|(name, _)| name == "until") {
             return Err(Failure::said(format!("{DAEMON}Invalid filter 'until'")));
         }
-        let filters = Filters::parse(&self.filter, Timestamp::now())?;
-        let warning = if self.all {
+        let (everything, others): (Vec<_>, Vec<_>) =
+            self.filter.into_iter().partition(|(name, _)| name == "all");
+        let mut all = self.all;
+        for (_, value) in everything {
+            all |= match value.as_str() {
+                "true" | "1" => true,
+                "false" | "0" => false,
+                _ => {
+                    let text = format!("{DAEMON}Invalid filter 'all=[{value}]'");
+                    return Err(Failure::said(text));
+                }
+            };
+        }
+        let filters = Filters::parse(&others, Timestamp::now())?;
+        let warning = if all {
             "This will remove all local volumes not used by at least one container."
         } else {
             "This will remove anonymous local volumes not used by at least one container."
@@ -42,7 +55,7 @@ impl Verb for PruneArgs {
         if !prune::confirmed(self.force, warning)? {
             return Ok(());
         }
-        let (deleted, bytes) = unused(&context.engine()?, self.all, &filters)?;
+        let (deleted, bytes) = unused(&context.engine()?, all, &filters)?;
         prune::report("Deleted Volumes", &deleted, bytes)
     }
 }
