@@ -36,6 +36,6 @@ pub fn path_only() -> rustix::fs::OFlags {
 /// The error numbers that callers decide by.
 pub mod errno {
     pub use libc::{
-        EEXIST, EISDIR, ELOOP, ENOENT, ENOSPC, ENOTDIR, ENOTEMPTY, EOPNOTSUPP, EPERM, EXDEV,
+        EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOSPC, ENOTDIR, ENOTEMPTY, EOPNOTSUPP, EPERM, EXDEV,
     };
 }

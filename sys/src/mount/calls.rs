@@ -114,7 +114,7 @@ impl Filesystem {
     /// `EINVAL` for an option or value that the type refuses.
     pub fn set(&self, key: &str, value: &OsStr) -> Result<()> {
         rustix::mount::fsconfig_set_string(self.context.as_fd(), key, value)
-            .call(|| format!("fsconfig({}, {key:?}, {value:?})", self.kind))
+            .call(|| self.told(format!("fsconfig({}, {key:?}, {value:?})", self.kind)))
     }
 
     /// Sets an option that has none.
@@ -123,7 +123,7 @@ impl Filesystem {
     /// `EINVAL` for an option that the type refuses.
     pub fn flag(&self, key: &str) -> Result<()> {
         rustix::mount::fsconfig_set_flag(self.context.as_fd(), key)
-            .call(|| format!("fsconfig({}, {key:?})", self.kind))
+            .call(|| self.told(format!("fsconfig({}, {key:?})", self.kind)))
     }
 
     /// Sets an option whose value is an open file.
@@ -132,7 +132,7 @@ impl Filesystem {
     /// `EINVAL` where the type takes no descriptor for it.
     pub fn descriptor(&self, key: &str, value: BorrowedFd<'_>) -> Result<()> {
         rustix::mount::fsconfig_set_fd(self.context.as_fd(), key, value)
-            .call(|| format!("fsconfig({}, {key:?}, fd)", self.kind))
+            .call(|| self.told(format!("fsconfig({}, {key:?}, fd)", self.kind)))
     }
 
     /// Makes the file system and mounts it, attached nowhere yet.
@@ -142,14 +142,31 @@ impl Filesystem {
     pub fn mount(self, attributes: Attributes) -> Result<Detached> {
         let kind = &self.kind;
         rustix::mount::fsconfig_create(self.context.as_fd())
-            .call(|| format!("fsconfig({kind}, FSCONFIG_CMD_CREATE)"))?;
+            .call(|| self.told(format!("fsconfig({kind}, FSCONFIG_CMD_CREATE)")))?;
         rustix::mount::fsmount(
             self.context.as_fd(),
             FsMountFlags::FSMOUNT_CLOEXEC,
             MountAttrFlags::from_bits_retain(attributes.0),
         )
         .map(Detached)
-        .call(|| format!("fsmount({kind}, {:#x})", attributes.0))
+        .call(|| self.told(format!("fsmount({kind}, {:#x})", attributes.0)))
+    }
+
+    /// A call that failed, with what the type says of it: the error number alone seldom tells.
+    fn told(&self, call: String) -> String {
+        let mut said = Vec::new();
+        let mut message = [0; 512];
+        // Each read takes one message out: `e overlay: …`.
+        while let Ok(length @ 1..) = rustix::io::read(&self.context, &mut message) {
+            let text = String::from_utf8_lossy(&message[..length]).into_owned();
+            if let Some(error) = text.trim_end().strip_prefix("e ") {
+                said.push(error.to_owned());
+            }
+        }
+        match said.is_empty() {
+            true => call,
+            false => format!("{call} ({})", said.join("; ")),
+        }
     }
 }
 

@@ -50,8 +50,8 @@ impl Overlay {
                 self.forgive();
                 let filesystem = Filesystem::open("overlay")?;
                 filesystem.set("source", OsStr::new("overlay"))?;
-                self.joined_lowers(&filesystem, &mut held)?;
-                self.finish(filesystem, attributes, &mut held)
+                self.joined_lowers(&filesystem, &mut held)
+                    .and_then(|()| self.finish(filesystem, attributes, &mut held))
                     .map_err(|_| error)
             }
             other => other,
