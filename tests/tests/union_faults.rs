@@ -164,6 +164,57 @@ fn privileged_union_lists_and_walks_many_files_with_few_descriptors() {
     );
 }
 
+/// What a server has open and keeps in memory, in kB.
+fn footprint(union: &Union, server: u64) -> (u64, u64) {
+    let said = union.sh(&format!(
+        "ls /proc/{server}/fd | wc -l; sed -n 's/VmHWM:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/{server}/status"
+    ));
+    let mut numbers = said.lines().map(|line| line.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
+/// `LAB_UNION_FILES=1000000` walks over a million; it takes some minutes.
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_is_bounded_by_floods() {
+    let files: u64 =
+        std::env::var("LAB_UNION_FILES").map_or(50_000, |number| number.parse().unwrap());
+    let union = Union::new(
+        &format!(
+            "mount -t tmpfs -o nr_inodes=0 none b; mkdir b/d; cd b/d
+                  seq {files} | awk '{{ print int($1 / 2000) \"/\" $1 }}' > ../list
+                  seq 0 {} | xargs mkdir; xargs touch < ../list; rm ../list",
+            files / 2000
+        ),
+        "dirs=a=rw:b=ro",
+    );
+    let server = union.status()["server"].as_u64().unwrap();
+    let (_, before) = footprint(&union, server);
+    let walk = union
+        .lab
+        .command("sh")
+        .args(["-c", "find m/d -type f -size 0 | wc -l"]);
+    let walk = walk
+        .directory(union.lab.directory())
+        .limit(Duration::from_secs(1800));
+    assert_eq!(walk.run().success().text(), files.to_string());
+    let (descriptors, memory) = footprint(&union, server);
+    assert!(descriptors < 4300, "{descriptors} descriptors");
+    let limit = before + 20_000 + files;
+    assert!(
+        memory < limit,
+        "{memory} kB for {files} files, {before} kB before"
+    );
+    // Many at once that make, look for what is not there, and remove.
+    let flood = "for p in 1 2 3 4 5 6 7 8; do
+            { mkdir m/p$p; for n in $(seq 400); do echo $n > m/p$p/$n; [ ! -e m/p$p/no$n ]; done; rm -r m/p$p; } &
+        done; wait; ls m";
+    assert_eq!(union.sh(flood), "d");
+    let (descriptors, memory) = footprint(&union, server);
+    assert!(descriptors < 4300, "{descriptors} descriptors");
+    assert!(memory < limit + 20_000, "{memory} kB after the flood");
+}
+
 #[test]
 #[ignore = "needs root: run by cargo xtask test"]
 fn privileged_union_refuses_in_one_line() {
@@ -185,6 +236,7 @@ fn privileged_union_refuses_in_one_line() {
         ("dirs=m/in=rw", "or lies inside it"),
         ("dirs=a=ro:b=ro,create=rr", "no branch is writable"),
         ("create=rr", "no branch was given"),
+        ("dirs=a=rw,add:1:file", "change a mounted union"),
     ] {
         let answer = union
             .rbox(&["mount", "-o", options, "m"])
@@ -199,4 +251,104 @@ fn privileged_union_refuses_in_one_line() {
         .run()
         .code(1)
         .says("is not in a union mounted by rbox");
+}
+
+/// Each line says what was asked, of which object, and what is wrong with it; nothing changes.
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_refuses_changes_in_one_line() {
+    let union = Union::new("mkdir m2 out; touch file", "dirs=a=rw:b=ro");
+    let before = union.rbox(&["ls", "m"]).run().text();
+    for (line, why) in [
+        (
+            &["add", "--index", "9", "m", "c"][..],
+            "index 9 is beyond the last branch",
+        ),
+        (&["add", "m", "nope"], "nope\": No such file or directory"),
+        (&["add", "m", "file"], "file\": not a directory"),
+        (&["add", "m", "a"], "it is the same directory as branch"),
+        (&["add", "m", "."], "is inside branch"),
+        (&["add", "m", "m"], "it is the mount point"),
+        (&["add", "m", "c=rx"], "unknown permission \"rx\""),
+        (&["del", "m", "c"], "c is no branch of this union"),
+        (&["mode", "m", "a", "best"], "unknown permission \"best\""),
+        (&["mode", "m", "c", "ro"], "c is no branch of this union"),
+        (&["remount", "-o", "frob", "m"], "unknown option \"frob\""),
+        (
+            &["remount", "-o", "add:c", "m"],
+            "an index and a branch must follow",
+        ),
+        (
+            &["remount", "-o", "create=mfsrr", "m"],
+            "a size must follow the policy",
+        ),
+        (
+            &["remount", "-o", "append=c,del=nope", "m"],
+            "nope is no branch of this union",
+        ),
+        (
+            &["remount", "-o", "del=a,del=b", "m"],
+            "a union needs a branch",
+        ),
+        (&["ls", "out"], "is not in a union mounted by rbox"),
+        (&["umount", "out"], "is not in a union mounted by rbox"),
+    ] {
+        let answer = union.rbox(line).run().code(1).says(why);
+        assert_eq!(answer.errors().lines().count(), 1, "{line:?}");
+    }
+    assert_eq!(union.rbox(&["ls", "m"]).run().text(), before);
+    // By mount(8), too, and with its exit code for a failure.
+    for (options, why) in [
+        ("dirs=a=rw:nope=ro", "nope"),
+        ("dirs=a=rw,frob", "frob"),
+        ("remount,del:nope", "is not in a union"),
+    ] {
+        let words = format!("mount.aufs none m2 -o {options}");
+        union.sh("ln -sf $(command -v rbox) mount.aufs");
+        let output = union.lab.command("sh").args(["-c", &format!("./{words}")]);
+        output
+            .directory(union.lab.directory())
+            .run()
+            .code(32)
+            .says(why);
+    }
+    assert_eq!(union.sh("grep -c rbox-union /proc/mounts"), "1");
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_goes_on_without_a_branch() {
+    let union = Union::new(
+        "mkdir x; mount -t tmpfs none a; mount -t tmpfs none b; echo a > a/f; echo b > b/g; echo c > c/h",
+        "dirs=x=rw:a=rw:b=rw:c=ro",
+    );
+    let refused = |script: &str, why: &str| {
+        let said = union.sh(&format!("sh -c '{script}' 2>&1 || :"));
+        assert!(said.contains(why), "{script}: {said}");
+    };
+    // Read-only: what lies there can be read, new files go elsewhere.
+    union.sh("mount -o remount,ro a");
+    refused("echo x > m/f", "Read-only file system");
+    assert_eq!(union.sh("cat m/f; echo 1 > m/one; ls x"), "a\none");
+    // Removed: its files are gone, the next branch that can takes what is new.
+    union.sh("rm -r x");
+    assert_eq!(
+        union.sh("echo 2 > m/two; mkdir m/dir; cat b/two; ls b"),
+        "2\ndir\ng\ntwo"
+    );
+    refused("cat m/one", "No such file or directory");
+    assert_eq!(
+        union.sh("cat m/f m/g m/h; ls m"),
+        "a\nb\nc\ndir\nf\ng\nh\ntwo"
+    );
+    // Unmounted: the union holds it. Writable again: it is used again.
+    union.sh("mount -o remount,rw a; umount -l b; echo more >> m/f; echo 3 > m/three");
+    assert_eq!(union.sh("cat m/g a/f a/three"), "b\na\nmore\n3");
+    union.sh("rm -r c");
+    refused("cat m/h", "No such file or directory");
+    assert_eq!(union.sh("ls m; find m | wc -l"), "dir\nf\ng\nthree\ntwo\n6");
+    // And it can be taken out.
+    union.rbox(&["del", "m", "x"]).run().success();
+    union.rbox(&["del", "m", "c"]).run().success();
+    assert_eq!(union.sh("echo 4 > m/four; cat a/four"), "4");
 }

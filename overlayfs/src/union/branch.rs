@@ -132,6 +132,11 @@ impl Branch {
         self.permission.access == Access::ReadWrite
     }
 
+    /// Its directory was removed: nothing can be put there any more.
+    pub(crate) fn has_vanished(&self) -> bool {
+        rustix::fs::fstat(&self.root).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
     /// Free and used bytes, at most so many seconds old.
     pub(crate) fn space(&self, seconds: u64) -> Space {
         let mut kept = lock(&self.space);

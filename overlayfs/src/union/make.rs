@@ -121,7 +121,7 @@ impl Union {
                 }
                 Err(errno) => {
                     self.unmake(made);
-                    if !is_branch_fault(errno) {
+                    if !is_branch_fault(errno) && !members.branch(at).has_vanished() {
                         return Err(errno);
                     }
                     if fault == Errno::ROFS {
@@ -157,7 +157,7 @@ impl Union {
                 Ok(file) => return Ok((at, file)),
                 Err(errno) => {
                     self.unmake(made);
-                    if !is_branch_fault(errno) {
+                    if !is_branch_fault(errno) && !members.branch(at).has_vanished() {
                         return Err(errno);
                     }
                     fault = errno;

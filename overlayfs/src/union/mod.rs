@@ -25,6 +25,7 @@ mod mount;
 mod node;
 pub mod options;
 mod permission;
+pub mod places;
 mod policy;
 mod readdir;
 mod remove;
@@ -39,7 +40,9 @@ mod wire;
 use std::path::PathBuf;
 
 pub use control::{BranchStatus, Status};
-pub use mount::{Helper, MountRequest, Mounted, change, list, mount, mounts, unmount, where_is};
+pub use mount::{
+    Helper, MountRequest, Mounted, change, check, list, mount, mounts, unmount, where_is,
+};
 pub use policy::{CopyUp, Create};
 
 /// What a branch answers: the kernel's error number goes back to the kernel as it is.

@@ -11,7 +11,7 @@ use sys::fuse::{Device, SUBTYPE, Side};
 
 use crate::union::branch::{Branch, Members, check_overlap};
 use crate::union::control::{DO, ERROR, SAY, STATUS, Status, WHERE};
-use crate::union::options::{Options, Transport};
+use crate::union::options::{Change, Options, Transport};
 use crate::union::transport::Serving;
 use crate::union::tree::Union;
 use crate::union::{UnionError, server};
@@ -150,6 +150,14 @@ pub fn mount(request: &MountRequest) -> Result<Mounted, UnionError> {
     }
 }
 
+/// Looks whether these branches could be mounted together at this place, and mounts nothing.
+///
+/// # Errors
+/// Those of [`mount`] about options and branches.
+pub fn check(options: &Options, target: &Path) -> Result<(), UnionError> {
+    members(options, target).map(drop)
+}
+
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -204,6 +212,13 @@ fn members(options: &Options, target: &Path) -> Result<Members, UnionError> {
     let einval = |text: &str| UnionError::Refused(text.into(), libc::EINVAL);
     if options.branches.is_empty() {
         return Err(einval("no branch was given: dirs=PATH=rw:PATH=ro"));
+    }
+    let is_list = |change: &Change| matches!(change, Change::Replace(_));
+    if !options.changes.iter().all(is_list) {
+        return Err(einval(
+            "add, ins, append, prepend, del and mod change a mounted union: name all branches by \
+             dirs=, or remount",
+        ));
     }
     if options.branches.len() > 1024 {
         return Err(einval("more than 1024 branches"));

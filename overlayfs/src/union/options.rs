@@ -407,7 +407,7 @@ fn bad(option: &str, reason: impl Into<String>) -> OptionError {
 }
 
 /// Splits at a character that no backslash precedes; the backslashes stay.
-fn split(text: &str, at: char) -> Vec<&str> {
+pub(super) fn split(text: &str, at: char) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut start = 0;
     let mut escaped = false;
@@ -425,7 +425,7 @@ fn split(text: &str, at: char) -> Vec<&str> {
     parts
 }
 
-fn unescape(text: &str) -> String {
+pub(super) fn unescape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut letters = text.chars();
     while let Some(letter) = letters.next() {

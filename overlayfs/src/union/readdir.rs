@@ -103,7 +103,7 @@ impl Union {
             };
             let is_last = step + 1 == places.at.len();
             let mut hidden = Vec::new();
-            for_each_entry(fd.as_fd(), |name, ino, kind| {
+            let read = for_each_entry(fd.as_fd(), |name, ino, kind| {
                 let bytes = name.to_bytes();
                 if is_reserved(bytes) {
                     if branch.permission.whiteouts && !is_last {
@@ -123,7 +123,12 @@ impl Union {
                 }
                 listing.push(bytes, self.entry_ino(branch, &fd, name, ino), kind);
                 ControlFlow::Continue(())
-            })?;
+            });
+            match read {
+                // Its directory was removed: the other branches still have theirs.
+                Err(Errno::NOENT) if merged => {}
+                other => other?,
+            }
             seen.extend(hidden);
         }
         Ok(listing)
