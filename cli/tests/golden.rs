@@ -18,6 +18,14 @@ fn rbox(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
+/// Flags that only rbox has, each after the line of Docker's that it follows.
+const OWN: [(&str, &str); 1] = [(
+    "                                         anonymous volumes when it exits\n",
+    "      --rootfs-union string              Use directories as one root
+                                         filesystem, above the image
+                                         (PATH=rw:PATH=ro[,OPTION...])\n",
+)];
+
 /// Docker's text in rbox's name.
 fn ours(text: &str) -> String {
     let mut text = text.replace("docker ", "rbox ").replace("'docker", "'rbox");
@@ -33,6 +41,9 @@ fn ours(text: &str) -> String {
         ("SRun '", "Run '"),
     ] {
         text = text.replace(theirs, ours);
+    }
+    for (before, own) in OWN {
+        text = text.replace(before, &format!("{before}{own}"));
     }
     text
 }

@@ -159,6 +159,10 @@ pub struct HostConfig {
     /// Options of the storage driver.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub storage_opt: BTreeMap<String, String>,
+    /// `--rootfs-union`: branches and settings of the union that is the root, as one list; empty
+    /// without one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub rootfs_union: String,
     /// `--tmpfs`: destination → options.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tmpfs: BTreeMap<String, String>,
@@ -267,6 +271,7 @@ impl Default for HostConfig {
             readonly_rootfs: false,
             security_opt: None,
             storage_opt: BTreeMap::new(),
+            rootfs_union: String::new(),
             tmpfs: BTreeMap::new(),
             sysctls: BTreeMap::new(),
             mounts: Vec::new(),

@@ -33,7 +33,7 @@ impl Engine {
     /// # Errors
     /// Those of [`Engine::create`] and of planning a start, such as a port that is taken.
     pub fn explain(&self, request: &CreateRequest) -> Result<Vec<Explained>> {
-        let image = self.image_parts(&request.config.image)?;
+        let image = self.parts_for(request)?;
         let (mut record, _) = self.describe(request, &image)?;
         let name = match &request.name {
             Some(name) => name.to_string(),
@@ -60,7 +60,7 @@ impl Engine {
             None => files(&container),
         };
         let mut mounts = settle_sources(self, &container, Missing::Leave)?;
-        let unions = union::take(self.store(), container.id(), &mut mounts);
+        let unions = union::take(self, &container, &mut mounts)?;
         let specified = specify(
             self,
             &container,

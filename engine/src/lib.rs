@@ -33,7 +33,7 @@ pub mod stdio;
 pub mod store;
 pub mod time;
 pub mod timing;
-mod union;
+pub mod union;
 pub mod volume;
 
 pub use config::{Config, HostConfig};

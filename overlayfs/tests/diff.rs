@@ -6,7 +6,9 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use overlayfs::copy::copy_tree;
-use overlayfs::diff::{Form, MountPoints, changes, export_layer, export_stack, export_tree};
+use overlayfs::diff::{
+    Extent, Form, MountPoints, changes, export_layer, export_stack, export_tree,
+};
 use overlayfs::stack::Stack;
 use overlayfs::store::Expected;
 use overlayfs::tar::Kind;
@@ -67,7 +69,7 @@ fn privileged_a_changed_tree_becomes_a_layer_that_makes_it_again() {
         let upper_dir = Dir::open(&upper).unwrap();
         let below = stage.store.stack(&[lower.id]).unwrap();
 
-        let shown = changes(&upper_dir, &below, &MountPoints::none()).unwrap();
+        let shown = changes(&upper_dir, Extent::Layer, &below, &MountPoints::none()).unwrap();
         let shown: Vec<String> = shown.iter().map(ToString::to_string).collect();
         let sockets = if merged.join("sock").exists() {
             "A /sock"
@@ -103,8 +105,9 @@ fn privileged_a_changed_tree_becomes_a_layer_that_makes_it_again() {
         assert_eq!(shown, expected);
 
         let none = MountPoints::none();
-        let layer = export_layer(&upper_dir, &below, &none, Vec::new()).unwrap();
-        assert!(layer == export_layer(&upper_dir, &below, &none, Vec::new()).unwrap());
+        let layer = export_layer(&upper_dir, Extent::Layer, &below, &none, Vec::new()).unwrap();
+        let again = export_layer(&upper_dir, Extent::Layer, &below, &none, Vec::new()).unwrap();
+        assert!(layer == again);
         let new = stage.unpack(&layer, std::slice::from_ref(&lower));
         let again = stack(&[&stage.store.tree(new.id), &stage.store.tree(lower.id)]);
         let before = stack(&[&upper, &stage.store.tree(lower.id)]);
@@ -187,11 +190,11 @@ fn privileged_what_was_made_to_be_mounted_on_is_no_change() {
     ];
     let mounts = MountPoints::new(mounts);
     let shown = || -> Vec<String> {
-        let all = changes(&upper, &lower, &mounts).unwrap();
+        let all = changes(&upper, Extent::Layer, &lower, &mounts).unwrap();
         all.iter().map(ToString::to_string).collect()
     };
     let members = || {
-        let archive = export_layer(&upper, &lower, &mounts, Vec::new()).unwrap();
+        let archive = export_layer(&upper, Extent::Layer, &lower, &mounts, Vec::new()).unwrap();
         let mut reader = overlayfs::tar::Reader::new(&archive[..]);
         let mut names = Vec::new();
         while let Some(member) = reader.next().unwrap() {
@@ -271,4 +274,31 @@ proptest! {
         same_pictures(&before, &after);
         stage.is_clean();
     }
+}
+
+/// A whole tree says by what it lacks what is gone, at every depth.
+#[test]
+fn what_a_whole_tree_lacks_is_gone() {
+    let place = tempfile::tempdir().unwrap();
+    let script =
+        "mkdir -p lower/etc/deep lower/gone/in; echo 1 > lower/etc/same; echo 1 > lower/etc/deep/f
+        echo 1 > lower/gone/in/f; echo 1 > lower/other; cp -a lower upper
+        rm -r upper/gone upper/etc/deep/f; echo 22 > upper/other; mkdir upper/new; : > upper/new/f";
+    shell(place.path(), script);
+    let lower = stack(&[&place.path().join("lower")]);
+    let upper = Dir::open(place.path().join("upper")).unwrap();
+    let none = MountPoints::none();
+    let all = changes(&upper, Extent::Whole, &lower, &none).unwrap();
+    let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+    let wanted = "C /etc,C /etc/deep,D /etc/deep/f,D /gone,A /new,A /new/f,C /other";
+    assert_eq!(all.join(","), wanted);
+    let archive = export_layer(&upper, Extent::Whole, &lower, &none, Vec::new()).unwrap();
+    let mut reader = overlayfs::tar::Reader::new(&archive[..]);
+    let mut names = Vec::new();
+    while let Some(member) = reader.next().unwrap() {
+        names.push(String::from_utf8(member.path).unwrap());
+    }
+    names.sort();
+    let wanted = ".wh.gone,etc/,etc/deep/,etc/deep/.wh.f,new/,new/f,other";
+    assert_eq!(names.join(","), wanted);
 }

@@ -131,6 +131,70 @@ const EXEC: Scenario = Scenario {
     words: &["exec", "it", "true"],
 };
 
+const RUN_UNIONS: Scenario = Scenario {
+    name: "run -v union:/data --rootfs-union",
+    before: &[],
+    words: &[
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--name",
+        "it",
+        "--rootfs-union",
+        "/run/top=rw:/run/low=ro",
+        "-v",
+        "shared:/data",
+        "-v",
+        "/run/top=ro:/run/low=ro:/own",
+        "busybox",
+        "true",
+    ],
+};
+
+const START_UNIONS: Scenario = Scenario {
+    name: "start with unions",
+    before: &[&[
+        "create",
+        "--network",
+        "none",
+        "--name",
+        "it",
+        "--rootfs-union",
+        "/run/top=rw:/run/low=ro",
+        "-v",
+        "shared:/data",
+        "busybox",
+        "sleep",
+        "1000",
+    ]],
+    words: &["start", "it"],
+};
+
+const EXPORT_UNION: Scenario = Scenario {
+    name: "export of a root that is a union",
+    before: &[&[
+        "create",
+        "--network",
+        "none",
+        "--name",
+        "it",
+        "--rootfs-union",
+        "/run/top=rw:/run/low=ro",
+        "busybox",
+        "true",
+    ]],
+    words: &["export", "-o", "/run/exported", "it"],
+};
+
+/// A lab at rest with branches and a volume of them.
+fn lab_with_unions() -> (Lab, Snapshot) {
+    let lab = Lab::with_busybox();
+    lab.sh("mkdir /run/top /run/low; echo low > /run/low/file
+         rbox volume create -d union -o dirs=/run/top=rw:/run/low=ro shared");
+    at_rest(lab, &["none"])
+}
+
 /// All that a clean engine leaves: taken after a warm-up, so that the shared bridge is there.
 fn lab_at_rest() -> (Lab, Snapshot) {
     at_rest(Lab::with_busybox(), &["bridge", "none"])
@@ -356,6 +420,24 @@ fn privileged_fault_run_with_ports() {
 #[ignore = "needs root: run by cargo xtask test"]
 fn privileged_fault_start() {
     every_fault(START);
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_fault_run_with_unions() {
+    every_fault_in(lab_with_unions(), RUN_UNIONS);
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_fault_start_with_unions() {
+    every_fault_in(lab_with_unions(), START_UNIONS);
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_fault_export_of_a_union() {
+    every_fault_in(lab_with_unions(), EXPORT_UNION);
 }
 
 #[test]

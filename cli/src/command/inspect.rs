@@ -77,7 +77,7 @@ fn any(engine: &Engine, images: &ImageStore, word: &str, size: bool) -> Result<V
                 Err(error) => return Err(error.into()),
             }
             match engine.store().volume(word) {
-                Ok(found) => return Ok(volume::document(&found)),
+                Ok(found) => return Ok(volume::document(engine, &found)),
                 Err(error) if is_missing(&error) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use engine::volume::union_options;
 use serde_json::{Map, Value, json};
 
+use crate::error::Failure;
 use crate::option::{size, volume};
 
 /// One mount as `HostConfig.Mounts` has it.
@@ -25,14 +27,39 @@ pub(crate) fn parse(text: &str) -> Result<Value, String> {
 const WRITABLE_BELOW: &str = "ReadOnlyNonRecursive";
 const READ_ONLY_BELOW: &str = "ReadOnlyForceRecursive";
 
-/// Makes a bind's relative source absolute.
-pub(crate) fn absolute(mount: &mut Value, here: &Path) {
-    if mount.get("Type").and_then(Value::as_str) == Some("bind")
+/// Makes a bind's relative source absolute, and the branches of a union.
+pub(crate) fn absolute(mount: &mut Value, here: &Path) -> Result<(), Failure> {
+    let kind = mount.get("Type").and_then(Value::as_str);
+    let kind = kind.unwrap_or_default().to_owned();
+    if kind == "bind"
         && let Some(source) = mount.get("Source").and_then(Value::as_str)
     {
         let source = volume::absolute(source, here);
         mount["Source"] = json!(source);
     }
+    let driver = match kind.as_str() {
+        "union" => mount.get_mut("UnionOptions"),
+        _ => mount
+            .pointer_mut("/VolumeOptions/DriverConfig")
+            .filter(|driver| driver["Name"] == "union")
+            .map(|driver| &mut driver["Options"]),
+    };
+    if let Some(options) = driver {
+        let pairs = options.as_object().into_iter().flatten();
+        let pairs = pairs.map(|(name, value)| {
+            let value = value.as_str().unwrap_or_default();
+            (name.clone(), value.to_owned())
+        });
+        let whole = union_options(&pairs.collect(), here).map_err(|error| {
+            let failure = Failure::said(format!("invalid argument for --mount: {error}"));
+            match error.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        })?;
+        *options = json!(whole);
+    }
+    Ok(())
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +73,8 @@ struct Mount {
     volume: Map<String, Value>,
     tmpfs: Map<String, Value>,
     image: Map<String, Value>,
+    /// Keys that are of no other type.
+    union: Map<String, Value>,
 }
 
 impl Mount {
@@ -66,6 +95,9 @@ impl Mount {
             }
             ("bind-nonrecursive", None) => {
                 self.bind.insert("NonRecursive".to_owned(), json!(true));
+            }
+            ("sum" | "nosum" | "volatile", None) => {
+                self.union.insert(key, json!(""));
             }
             (_, None) => return Err(format!("invalid field '{field}' must be a key=value pair")),
             (_, Some(value)) => self.pair(&key, value, field)?,
@@ -131,6 +163,10 @@ impl Mount {
                 let mode = u32::from_str_radix(value, 8)
                     .map_err(|_| format!("invalid value for {key}: {value}"))?;
                 self.tmpfs.insert("Mode".to_owned(), json!(mode));
+            }
+            "dirs" | "br" | "create" | "cpup" | "copyup" | "udba" | "passthrough" | "diropq"
+            | "minfreespace" => {
+                self.union.insert(key.to_owned(), json!(value));
             }
             _ => return Err(format!("unexpected key '{key}' in '{field}'")),
         }
@@ -201,6 +237,12 @@ impl Mount {
             }
         }
         self.check_recursive()?;
+        if let Some(key) = self.union.keys().next().filter(|_| self.kind != "union") {
+            return Err(format!(
+                "cannot mix '{key}', an option of unions, with mount type '{}'",
+                self.kind
+            ));
+        }
         let mut mount = Map::new();
         mount.insert("Type".to_owned(), json!(self.kind));
         if let Some(source) = self.source.filter(|source| !source.is_empty()) {
@@ -218,6 +260,7 @@ impl Mount {
             ("VolumeOptions", self.volume),
             ("TmpfsOptions", self.tmpfs),
             ("ImageOptions", self.image),
+            ("UnionOptions", self.union),
         ] {
             if !options.is_empty() {
                 mount.insert(name.to_owned(), Value::Object(options));
@@ -313,6 +356,10 @@ mod tests {
                 "type=volume,src=n,dst=/d,\"volume-opt=o=a,b\"",
                 r#"{"Type":"volume","Source":"n","Target":"/d","VolumeOptions":{"DriverConfig":{"Options":{"o":"a,b"}}}}"#,
             ),
+            (
+                "type=union,dirs=/a=rw:/b=ro,create=mfsrr:1G,sum,dst=/d,ro",
+                r#"{"Type":"union","Target":"/d","ReadOnly":true,"UnionOptions":{"dirs":"/a=rw:/b=ro","create":"mfsrr:1G","sum":""}}"#,
+            ),
         ];
         for (text, want) in cases {
             assert_eq!(parse(text).unwrap().to_string(), want, "{text}");
@@ -355,6 +402,10 @@ mod tests {
             (
                 "\"src=/a\"x,dst=/b",
                 "parse error on line 1, column 8: extraneous or missing \" in quoted-field",
+            ),
+            (
+                "type=bind,src=/a,dst=/b,create=mfs",
+                "cannot mix 'create', an option of unions, with mount type 'bind'",
             ),
         ];
         for (text, want) in cases {

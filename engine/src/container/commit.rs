@@ -52,20 +52,20 @@ impl Engine {
         // What can be refused is refused before the container stands still.
         let (name, _) = self.images().check_commit(&request).map_err(refused)?;
         let image = record.image.parse().map_err(|error| {
-            Error::system(
-                format!("container {id} has no image that could be read"),
-                error,
-            )
+            let text = format!("container {id} has no image that could be read");
+            Error::system(text, error).hint(format!(
+                "make one of its files: 'rbox export {id} | rbox import -'"
+            ))
         })?;
         let base = Base {
             image,
             layers: record.layers.clone(),
         };
-        let layers = self.layers_of(&container)?;
-        let made = match options.pause && container.status()?.0 == Status::Running {
-            true => self.while_frozen(&container, || self.make_image(&layers, &base, &request))?,
-            false => self.make_image(&layers, &base, &request)?,
-        };
+        let running = container.status()?.0 == Status::Running;
+        let made = self.with_layers(&container, |layers| match options.pause && running {
+            true => self.while_frozen(&container, || self.make_image(layers, &base, &request)),
+            false => self.make_image(layers, &base, &request),
+        })?;
         let reference = name.as_ref().map(|name| name.familiar());
         self.note_commit(&container, made, reference.as_deref(), &request.message);
         Ok(made)
@@ -108,7 +108,8 @@ impl Engine {
     fn make_image(&self, layers: &Layers, base: &Base, request: &CommitRequest) -> Result<ImageId> {
         std::thread::scope(|scope| {
             let write = |pipe: PipeWriter| -> std::result::Result<(), ExportError> {
-                export_layer(&layers.upper, &layers.lower, &mount_points(), pipe).map(drop)
+                let mounts = mount_points();
+                export_layer(&layers.upper, layers.extent, &layers.lower, &mounts, pipe).map(drop)
             };
             let archive = piped(scope, write)
                 .map_err(|error| Error::system("cannot start a thread", error))?;

@@ -8,6 +8,8 @@ use std::path::Path;
 use image::ImageError;
 use image::config::RunConfig;
 use overlayfs::LayerId;
+use overlayfs::union::UnionError;
+use overlayfs::union::options::Options;
 
 use super::check::{Processors, check};
 use super::merge::merge;
@@ -18,15 +20,12 @@ use crate::event::Event;
 use crate::id::{ContainerId, random_hex};
 use crate::link::Link;
 use crate::link::resolve::{aliases_of_links, shadowed};
-use crate::mount::{
-    DriverConfig, Inherited, MountKind, MountPoint, VolumeOptions, VolumesFrom, Wishes, settle,
-};
+use crate::mount::{Inherited, MountKind, MountPoint, VolumesFrom, Wishes, settle};
 use crate::name::ContainerName;
 use crate::network::NetworkWish;
 use crate::store::record::EndpointWish;
 use crate::store::{Container, Record, replace_json};
 use crate::time::Time;
-use crate::volume::check_options;
 
 /// What the user asks for; nothing of the image is in it yet.
 ///
@@ -68,6 +67,9 @@ pub(crate) struct ImageParts {
     pub(crate) layers: Vec<LayerId>,
 }
 
+/// The image that is none.
+const SCRATCH: &str = "scratch";
+
 /// Attempts at a name of our own before the request fails.
 const NAME_ATTEMPTS: u32 = 6;
 
@@ -79,8 +81,19 @@ impl Engine {
     /// [`ErrorKind::NotFound`] for an unknown image, [`ErrorKind::Conflict`] for a name in use,
     /// [`ErrorKind::InvalidParameter`] for what Docker refuses.
     pub fn create(&self, request: &CreateRequest) -> Result<Created> {
-        let image = self.image_parts(&request.config.image)?;
-        self.create_from(request, &image)
+        self.create_from(request, &self.parts_for(request)?)
+    }
+
+    /// What is needed of the image that a container is to be made from: nothing, where its root is
+    /// a union and the image is called `scratch`.
+    pub(crate) fn parts_for(&self, request: &CreateRequest) -> Result<ImageParts> {
+        match (
+            request.host.rootfs_union.as_str(),
+            request.config.image.as_str(),
+        ) {
+            (union, SCRATCH) if !union.is_empty() => Ok(ImageParts::default()),
+            (_, name) => self.image_parts(name),
+        }
     }
 
     /// The image that a request names.
@@ -156,6 +169,7 @@ impl Engine {
         let mut host = request.host.clone();
         let mut config = merge(request.config.clone(), &image.config);
         check(&request.config, &config, &host, &Processors::read(&host))?;
+        self.check_root(&id, &host.rootfs_union)?;
         let mut endpoint = request.endpoint.clone();
         endpoint.links.extend(aliases_of_links(&mut host)?);
         self.check_not_own(request)?;
@@ -196,6 +210,22 @@ impl Engine {
         }
     }
 
+    /// Refuses a root that could not be mounted.
+    fn check_root(&self, id: &ContainerId, union: &str) -> Result<()> {
+        if union.is_empty() {
+            return Ok(());
+        }
+        let target = self.store().union_of(id, "root");
+        let parsed = Options::parse(union).map_err(UnionError::from);
+        let checked = parsed.and_then(|options| overlayfs::union::check(&options, &target));
+        checked.map_err(|error| {
+            Error::invalid(format!("invalid root of branches: {error}")).hint(
+                "--rootfs-union takes PATH=rw:PATH=ro[,OPTIONS], as 'rbox union mount -o dirs=' \
+                 does; the image lies below them",
+            )
+        })
+    }
+
     /// The mounts of a container, anonymous volumes named and places known.
     fn mounts(&self, config: &Config, host: &HostConfig) -> Result<Vec<MountPoint>> {
         let mut inherited = Vec::new();
@@ -220,38 +250,6 @@ impl Engine {
             }
         }
         Ok(mounts)
-    }
-
-    /// Says where a volume lies, and how it is mounted if that is not its own directory.
-    fn place_volume(&self, mount: &mut MountPoint) -> Result<()> {
-        let data = self.store().volume_data(&mount.name);
-        mount.source = data.display().to_string();
-        let options = match self.store().volume(&mount.name) {
-            Ok(volume) => volume.record.options,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let asked = mount.volume.as_ref();
-                let driver = asked.and_then(|volume| volume.driver_config.as_ref());
-                let options = driver
-                    .map(|driver| driver.options.clone())
-                    .unwrap_or_default();
-                check_options(&options)
-                    .map_err(|error| Error::invalid(format!("create {}: {error}", mount.name)))?;
-                options
-            }
-            Err(error) => return Err(error),
-        };
-        // a volume that is there is as it was made, whatever is asked for now
-        let volume = mount.volume.take().unwrap_or_default();
-        let driver = DriverConfig {
-            name: "local".to_owned(),
-            options,
-        };
-        mount.volume = Some(VolumeOptions {
-            driver_config: Some(driver).filter(|driver| !driver.options.is_empty()),
-            ..volume
-        })
-        .filter(|volume| *volume != VolumeOptions::default());
-        Ok(())
     }
 
     /// Writes the container's directory aside, takes its name and publishes it.

@@ -1,15 +1,23 @@
 //! `diff` and `export`: what a container's processes changed, and its whole tree.
+//!
+//! Layers are read without a mount. A root that is a union is looked at where it is mounted, and for
+//! a container that does not run mounted meanwhile; it is compared with the image as a whole.
 
 use std::io::Write;
+use std::path::Path;
 
-use overlayfs::diff::{Change, ExportError, MountPoints, changes, export_stack};
+use overlayfs::diff::{
+    Change, ExportError, Extent, Form, MountPoints, changes, export_stack, export_tree,
+};
 use overlayfs::stack::Stack;
 use sys::fs::Dir;
 
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
-use crate::store::Container;
+use crate::monitor::claim::{Claim, Claimed};
+use crate::store::{Container, Status};
+use crate::union;
 
 /// What a start makes in the writable layer to mount the engine's own things on. A user's places
 /// are not among them: Docker shows those.
@@ -36,9 +44,10 @@ pub(super) fn mount_points() -> MountPoints {
     MountPoints::new(MOUNT_POINTS)
 }
 
-/// A container's writable layer and what lies below it.
+/// What a container's processes wrote and what lies below it.
 pub(super) struct Layers {
     pub(super) upper: Dir,
+    pub(super) extent: Extent,
     pub(super) lower: Stack,
 }
 
@@ -50,12 +59,13 @@ impl Engine {
     /// `No such container`; when a layer cannot be read.
     pub fn diff(&self, id: &ContainerId) -> Result<Vec<Change>> {
         let container = self.store().load(id)?;
-        let layers = self.layers_of(&container)?;
-        changes(&layers.upper, &layers.lower, &mount_points()).map_err(|error| {
-            Error::system(
-                format!("cannot compare the layers of container {id}"),
-                error,
-            )
+        self.with_layers(&container, |layers| {
+            let mounts = mount_points();
+            let found = changes(&layers.upper, layers.extent, &layers.lower, &mounts);
+            found.map_err(|error| {
+                let text = format!("cannot compare the layers of container {id}");
+                Error::system(text, error)
+            })
         })
     }
 
@@ -66,29 +76,82 @@ impl Engine {
     /// `No such container`; when a layer cannot be read or the output not be written.
     pub fn export(&self, id: &ContainerId, output: &mut dyn Write) -> Result<()> {
         let container = self.store().load(id)?;
-        let mut trees = vec![container.dir.upper()];
-        trees.extend(self.images().layers().trees(&container.record.layers));
         let fail =
             |error: ExportError| Error::system(format!("cannot export container {id}"), error);
-        let stack = Stack::open(&trees).map_err(|error| fail(error.into()))?;
-        export_stack(&stack, output).map_err(fail)?;
+        match self.has_union(&container) {
+            true => self.with_layers(&container, |layers| {
+                export_tree(&layers.upper, Form::plain(Path::new("")), output)
+                    .map(drop)
+                    .map_err(fail)
+            })?,
+            false => {
+                let mut trees = vec![container.dir.upper()];
+                trees.extend(self.images().layers().trees(&container.record.layers));
+                let stack = Stack::open(&trees).map_err(|error| fail(error.into()))?;
+                export_stack(&stack, output).map_err(fail)?;
+            }
+        }
         self.note(&container, "export", &[]);
         Ok(())
     }
 
-    pub(super) fn layers_of(&self, container: &Container) -> Result<Layers> {
+    fn has_union(&self, container: &Container) -> bool {
+        !container.record.host.rootfs_union.is_empty()
+    }
+
+    /// Does something with what a container's processes wrote, and what lies below it.
+    pub(super) fn with_layers<T>(
+        &self,
+        container: &Container,
+        work: impl FnOnce(&Layers) -> Result<T>,
+    ) -> Result<T> {
+        if !self.has_union(container) {
+            return work(&self.layers_of(container, &container.dir.upper(), Extent::Layer)?);
+        }
+        let place = self.store().union_of(container.id(), "root");
+        let work = || work(&self.layers_of(container, &place, Extent::Whole)?);
+        loop {
+            match Claim::of(container)? {
+                Claimed::Lives(Status::Restarting) => {
+                    let text = format!(
+                        "Container {} is restarting, wait until the container is running",
+                        container.id()
+                    );
+                    return Err(Error::conflict(text));
+                }
+                Claimed::Lives(_) => return work(),
+                // A monitor that died just now: its end is recorded.
+                Claimed::Ours(claim) if container.run.init()?.is_some() => {
+                    self.clear_up(container.id(), claim)?;
+                }
+                Claimed::Ours(claim) => {
+                    self.take_back(container.id(), claim.run());
+                    let union = union::root(self, container)?.into_iter().collect();
+                    let done = union::while_mounted(self, container, union, work);
+                    claim.clear()?;
+                    return done;
+                }
+            }
+        }
+    }
+
+    fn layers_of(&self, container: &Container, upper: &Path, extent: Extent) -> Result<Layers> {
         let fail = |error: Box<dyn std::error::Error + Send + Sync>| {
             Error::system(
                 format!("cannot open the layers of container {}", container.id()),
                 error,
             )
         };
-        let upper = Dir::open(container.dir.upper()).map_err(|error| fail(error.into()))?;
+        let upper = Dir::open(upper).map_err(|error| fail(error.into()))?;
         let images = self.images();
         let lower = images
             .layers()
             .stack(&container.record.layers)
             .map_err(|error| fail(error.into()))?;
-        Ok(Layers { upper, lower })
+        Ok(Layers {
+            upper,
+            extent,
+            lower,
+        })
     }
 }

@@ -12,7 +12,7 @@ use crate::Engine;
 use crate::config::Config;
 use crate::error::Result;
 use crate::id::ContainerId;
-use crate::mount::{MountKind, MountPoint};
+use crate::mount::{MountKind, MountPoint, volume_driver};
 use crate::spec::Files;
 use crate::store::record::Health;
 use crate::store::{Container, Facts, State, Status};
@@ -154,10 +154,7 @@ impl From<&MountPoint> for MountDocument {
             name: mount.name.clone(),
             source: mount.source.clone(),
             destination: mount.destination.clone(),
-            driver: match mount.kind {
-                MountKind::Volume => "local",
-                MountKind::Bind | MountKind::Tmpfs | MountKind::Union => "",
-            },
+            driver: volume_driver(mount),
             mode: mount.mode.clone(),
             writable: mount.writable,
             propagation: mount.propagation.clone(),
@@ -208,7 +205,10 @@ impl Engine {
             },
             name: format!("/{}", container.name),
             restart_count: state.restart_count,
-            driver: "overlay2",
+            driver: match record.host.rootfs_union.as_str() {
+                "" => "overlay2",
+                _ => "union",
+            },
             platform: "linux",
             mount_label: "",
             process_label: "",
@@ -252,6 +252,14 @@ impl Engine {
 
     fn graph_driver(&self, container: &Container) -> GraphDriver {
         let text = |path: PathBuf| path.display().to_string();
+        let union = &container.record.host.rootfs_union;
+        if !union.is_empty() {
+            let merged = text(self.store().union_of(container.id(), "root"));
+            return GraphDriver {
+                data: [("MergedDir", merged), ("Options", union.clone())].into(),
+                name: "union",
+            };
+        }
         let trees = self.images().layers().trees(&container.record.layers);
         let lower: Vec<String> = trees.into_iter().map(text).collect();
         GraphDriver {

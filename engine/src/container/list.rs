@@ -163,6 +163,10 @@ impl ImageNames {
     /// The image's name as typed while it still means that image, else its short id.
     fn text(&mut self, record: &Record) -> String {
         let name = &record.config.image;
+        if record.image.is_empty() {
+            // made of no image
+            return name.clone();
+        }
         let (images, known) = (&self.images, &mut self.known);
         let means = known
             .entry(name.clone())

@@ -2,7 +2,7 @@
 
 use crate::Engine;
 use crate::event::Event;
-use crate::mount::MountKind;
+use crate::mount::{MountKind, volume_driver};
 use crate::network::{HOST, NONE};
 use crate::store::{Container, EndpointRecord};
 
@@ -20,7 +20,7 @@ impl Engine {
             let attributes = [
                 ("container", container.id().as_str()),
                 ("destination", &mount.destination),
-                ("driver", "local"),
+                ("driver", volume_driver(mount)),
                 ("propagation", &mount.propagation),
                 ("read/write", &writable),
             ];
@@ -41,7 +41,10 @@ impl Engine {
         )];
         events.extend(of_networks(container, "disconnect"));
         for mount in volumes(container) {
-            let attributes = [("container", container.id().as_str()), ("driver", "local")];
+            let attributes = [
+                ("container", container.id().as_str()),
+                ("driver", volume_driver(mount)),
+            ];
             events.push(Event::new("volume", "unmount", &mount.name, &attributes));
         }
         let _ = self.events().append_all(&events);

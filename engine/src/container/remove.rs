@@ -110,7 +110,7 @@ impl Engine {
                 "volume",
                 "destroy",
                 &volume.name,
-                &[("driver", "local")],
+                &[("driver", volume.record.driver.as_str())],
             ));
         }
         self.note(container, "destroy", &[]);

@@ -125,7 +125,7 @@ impl<'a> Launch<'a> {
             check_travel(&self.mounts)?;
             Ok(files)
         })?;
-        let unions = union::take(self.engine.store(), container.id(), &mut self.mounts);
+        let unions = union::take(self.engine, container, &mut self.mounts)?;
         let mut plan = instruments.step(Lane::Monitor, "plan", || self.plan(&files))?;
         let of_host = std::mem::take(&mut plan.host).into_iter();
         self.of_host = of_host.len() + unions.len();

@@ -69,7 +69,10 @@ pub(crate) fn specify(
     };
     Ok(Request {
         spec,
-        root: Root::Overlay(overlay(engine, container)),
+        root: match record.host.rootfs_union.as_str() {
+            "" => Root::Overlay(overlay(engine, container)),
+            _ => Root::Directory(engine.store().union_of(container.id(), "root")),
+        },
         user: Some(UserRequest {
             user: record.config.user.clone(),
             groups: record.host.group_add.clone().unwrap_or_default(),
@@ -89,7 +92,8 @@ pub(crate) fn layers(engine: &Engine, container: &Container) -> Overlay {
         Some(&container.dir.upper()),
         Some(&container.dir.work()),
     );
-    let whole = ["redirect_dir=off", "metacopy=off"];
+    // Nor is the layer to be tied to the image's files by handles, as an index does.
+    let whole = ["redirect_dir=off", "metacopy=off", "index=off"];
     overlay.options.extend(whole.map(str::to_owned));
     overlay
 }

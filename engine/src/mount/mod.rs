@@ -18,9 +18,9 @@ pub use owner::HostOwner;
 pub use request::{BindOptions, DriverConfig, MountRequest, TmpfsOptions, VolumeOptions};
 pub(crate) use settle::check_places;
 pub use settle::{Inherited, VolumesFrom, Wishes, settle};
-pub(crate) use source::{Missing, check_travel, open_source, settle_sources};
+pub(crate) use source::{Missing, check_travel, open_source, settle_branch, settle_sources};
 pub use union::branches_of;
-pub(crate) use union::{branch_paths, union_options};
+pub(crate) use union::{union_of, volume_driver};
 
 /// Something mounted into a container, as its record keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,6 +231,9 @@ pub enum Fault {
     /// No owner of files.
     #[error("invalid idmap {0:?}: it takes UID or UID:GID of the host")]
     Owner(String),
+    /// Branches or options of a union.
+    #[error("{0}")]
+    Union(String),
     /// A part of a volume that is none.
     #[error("invalid volume-subpath: {0:?} must be a relative path within the volume")]
     Subpath(String),
@@ -298,7 +301,11 @@ impl Fault {
             Self::NoSource(path) => Some(format!(
                 "make it first with 'mkdir -p {path}'; -v makes what is missing, --mount does not"
             )),
-            Self::Kind => Some("the types are bind, volume and tmpfs".to_owned()),
+            Self::Kind => Some("the types are bind, volume, tmpfs and union".to_owned()),
+            Self::Union(_) => Some(
+                "the keys are those of 'rbox union mount -o', dirs=PATH=rw:PATH=ro before all"
+                    .to_owned(),
+            ),
             Self::Propagation(_) => Some(format!("it is one of {}", PROPAGATION.join(", "))),
             _ => None,
         }

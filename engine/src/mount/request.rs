@@ -6,13 +6,15 @@ use std::path::{Component, Path};
 use serde::{Deserialize, Serialize};
 
 use super::bind::{place, volume_name};
+use super::union::union_mount;
 use super::{Fault, MountError, MountKind, MountPoint, PROPAGATION, clean_path};
+use crate::volume::union_options;
 
 /// An entry of `HostConfig.Mounts`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct MountRequest {
-    /// `bind`, `volume` or `tmpfs`.
+    /// `bind`, `volume`, `tmpfs` or, rbox's own, `union`.
     #[serde(rename = "Type")]
     pub kind: String,
     /// A path of the host or a volume's name.
@@ -35,6 +37,9 @@ pub struct MountRequest {
     /// Only of memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tmpfs_options: Option<TmpfsOptions>,
+    /// Only of unions: the options of a union mount, a key each.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub union_options: BTreeMap<String, String>,
 }
 
 /// Options of a bind.
@@ -145,6 +150,7 @@ impl MountRequest {
             "bind" => self.bind(),
             "volume" => return self.volume(),
             "tmpfs" => self.tmpfs(),
+            "union" => self.union(),
             _ => Err(Fault::Kind),
         };
         made.map_err(|fault| self.wrong(fault))
@@ -230,6 +236,23 @@ impl MountRequest {
         Ok(mount)
     }
 
+    fn union(&self) -> Result<MountPoint, Fault> {
+        let destination = self.place()?;
+        for (given, name) in [
+            (!self.source.is_empty(), "Source"),
+            (self.bind_options.is_some(), "BindOptions"),
+            (self.volume_options.is_some(), "VolumeOptions"),
+            (self.tmpfs_options.is_some(), "TmpfsOptions"),
+        ] {
+            if given {
+                return Err(Fault::Foreign(name));
+            }
+        }
+        let options = union_options(&self.union_options, Path::new(""));
+        let options = options.map_err(|error| Fault::Union(error.to_string()))?;
+        union_mount(&options, &destination, !self.read_only)
+    }
+
     fn tmpfs(&self) -> Result<MountPoint, Fault> {
         let destination = self.place()?;
         if self.bind_options.is_some() {
@@ -298,6 +321,13 @@ mod tests {
             "TmpfsOptions": {"SizeBytes": 1_048_576, "Mode": 448}}))
         .unwrap();
         assert_eq!(tmpfs.options, ["mode=700", "size=1048576"]);
+        let union = read(json!({"Type": "union", "Target": "/d", "ReadOnly": true,
+            "UnionOptions": {"create": "mfs", "dirs": "/a:/b=ro+wh"}}))
+        .unwrap();
+        assert_eq!(
+            (&*union.source, &union.options, union.writable),
+            ("/a=rw:/b=ro+wh", &vec!["create=mfs".to_owned()], false)
+        );
     }
 
     #[test]
@@ -318,6 +348,15 @@ mod tests {
             (
                 json!({"Type": "tmpfs", "Source": "x", "Target": "/d"}),
                 "invalid mount config for type \"tmpfs\": field Source must not be specified",
+            ),
+            (
+                json!({"Type": "union", "Target": "/d"}),
+                "invalid mount config for type \"union\": a union volume needs branches: \
+                 -o dirs=PATH=rw:PATH=ro",
+            ),
+            (
+                json!({"Type": "union", "Target": "/d", "UnionOptions": {"dirs": "/a\\:b=rw"}}),
+                "invalid mount config for type \"union\": branch \"/a:b\" holds a colon",
             ),
             (
                 json!({"Type": "volume", "Target": "/"}),

@@ -11,11 +11,12 @@ use std::path::{Component, Path, PathBuf};
 use overlayfs::transfer;
 use sys::fs::{Dir, Follow, Kind, errno};
 
-use super::{MountKind, MountPoint, branch_paths};
+use super::union::replace_branches;
+use super::{MountKind, MountPoint, union_of};
 use crate::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Container;
-use crate::volume::{DriverMount, driver_mount};
+use crate::volume::{DriverMount, driver_mount, union_branches};
 
 /// Links after which a path is taken for a loop; the kernel's own limit.
 const LINK_LIMIT: usize = 40;
@@ -69,14 +70,30 @@ pub(crate) fn settle_sources(
 
 /// The branches of a union; none is made, for a branch that is missing is a mistake.
 fn branches(mount: &mut MountPoint, shared: &mut Shared<'_>) -> Result<()> {
-    let mut source = mount.source.clone();
-    for (path, _) in branch_paths(mount) {
-        let settled = settle(&path, false, shared)?;
-        let (from, to) = (format!("{}=", path.display()), settled.display());
-        source = source.replacen(&from, &format!("{to}="), 1);
+    let destination = mount.destination.clone();
+    replace_branches(mount, |path| branch(path, &destination, shared))
+}
+
+fn branch(path: &Path, destination: &str, shared: &mut Shared<'_>) -> Result<PathBuf> {
+    if path.symlink_metadata().is_err() {
+        let path = path.display();
+        let text = format!("cannot mount the union at {destination}: there is no branch {path}");
+        let hint = format!("make it first with 'mkdir -p {path}', or leave it out");
+        return Err(Error::invalid(text).hint(hint));
     }
-    mount.source = source;
-    Ok(())
+    settle(path, false, shared)
+}
+
+/// A branch of a union at this place, without links, by the same rules.
+///
+/// # Errors
+/// As [`settle_sources`].
+pub(crate) fn settle_branch(engine: &Engine, path: &Path, destination: &str) -> Result<PathBuf> {
+    let mut shared = Shared {
+        engine,
+        known: None,
+    };
+    branch(path, destination, &mut shared)
 }
 
 /// Docker's rule for a start: mounts travel to and from a container only where the host's own mount
@@ -130,6 +147,9 @@ pub(crate) fn open_source(engine: &Engine, path: &Path) -> Result<Dir> {
 
 /// A volume whose content lies elsewhere, or of which only a part is wanted.
 fn volume(mount: &mut MountPoint, shared: &mut Shared<'_>) -> Result<()> {
+    if union_of(mount).is_some() {
+        return branches(mount, shared);
+    }
     let Some(options) = &mut mount.volume else {
         return Ok(());
     };
@@ -193,20 +213,15 @@ impl Shared<'_> {
     fn look_up(&self) -> Result<Vec<PathBuf>> {
         let mut all = Vec::new();
         for container in self.engine.store().load_all()? {
-            for mount in container
-                .record
-                .mounts
-                .iter()
-                .filter(|mount| mount.writable)
-            {
+            all.extend(written_branches(&container.record.host.rootfs_union));
+            let mounts = container.record.mounts.iter();
+            for mount in mounts.filter(|mount| mount.writable) {
                 let driver = mount.volume.iter().flat_map(|volume| &volume.driver_config);
                 let device = driver
                     .filter_map(|driver| driver.options.get("device"))
                     .next();
-                if mount.kind == MountKind::Union {
-                    let branches = branch_paths(mount).into_iter();
-                    let written = branches.filter(|(_, writable)| *writable);
-                    all.extend(written.filter_map(|(path, _)| std::fs::canonicalize(path).ok()));
+                if let Some(union) = union_of(mount) {
+                    all.extend(written_branches(&union));
                     continue;
                 }
                 let source = device.unwrap_or(&mount.source);
@@ -218,6 +233,15 @@ impl Shared<'_> {
         }
         Ok(all)
     }
+}
+
+/// The branches of a union that a container can write in, as far as they are there.
+fn written_branches(options: &str) -> Vec<PathBuf> {
+    let branches = union_branches(options).into_iter();
+    let written = branches.filter(|(_, writable)| *writable);
+    written
+        .filter_map(|(path, _)| std::fs::canonicalize(path).ok())
+        .collect()
 }
 
 trait Around {

@@ -1,11 +1,14 @@
 //! `-v A=rw:B=ro:/data[:OPTIONS]`: several directories of the host as one, by a union mount (pure).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use overlayfs::union::options::{Options, Permission};
+use overlayfs::union::options::{OptionError, Options, Permission};
+use overlayfs::union::places::{escape, replace_places};
 
 use super::bind::place;
-use super::{MountError, MountKind, MountPoint, clean_path};
+use super::{Fault, MountError, MountKind, MountPoint, clean_path};
+use crate::volume::{VolumeDriver, kept_words, union_text};
 
 /// How many leading fields of a `-v` are branches: paths with permissions. From two on it is a union.
 pub fn branches_of(raw: &str) -> usize {
@@ -61,22 +64,96 @@ pub(super) fn parse_union(raw: &str) -> Result<MountPoint, MountError> {
     Ok(mount)
 }
 
+/// A union of these options, as they are kept, at a place of the container.
+pub(super) fn union_mount(
+    options: &BTreeMap<String, String>,
+    destination: &str,
+    writable: bool,
+) -> Result<MountPoint, Fault> {
+    let wrong = |error: OptionError| Fault::Union(error.to_string());
+    let parsed = Options::parse(&union_text(options)).map_err(wrong)?;
+    let mut branches = Vec::new();
+    for (at, branch) in parsed.branches.iter().enumerate() {
+        let path = branch.path.display().to_string();
+        if path.contains(':') {
+            return Err(Fault::Union(format!("branch {path:?} holds a colon")));
+        }
+        let default = if at == 0 { "rw" } else { "ro" };
+        let given = branch.permission.map(|given| given.to_string());
+        branches.push(format!("{path}={}", given.as_deref().unwrap_or(default)));
+    }
+    let mut mount = MountPoint::new(MountKind::Union, &branches.join(":"), destination);
+    mount.writable = writable;
+    let others = options
+        .iter()
+        .filter(|(name, _)| !matches!(name.as_str(), "dirs" | "br"));
+    mount.options = others
+        .map(|(name, value)| match value.as_str() {
+            "" => name.clone(),
+            value => format!("{name}={value}"),
+        })
+        .collect();
+    Ok(mount)
+}
+
 /// What the union of such a mount is mounted with.
-pub(crate) fn union_options(mount: &MountPoint) -> String {
-    let mut words = vec![format!("dirs={}", mount.source)];
+fn union_options(mount: &MountPoint) -> String {
+    let branches: Vec<String> = fields(mount)
+        .map(|(path, permission)| format!("{}={permission}", escape(Path::new(path))))
+        .collect();
+    let mut words = vec![format!("dirs={}", branches.join(":"))];
     words.extend(mount.options.iter().cloned());
     words.join(",")
 }
 
-/// The branches' directories, and which of them may be written.
-pub(crate) fn branch_paths(mount: &MountPoint) -> Vec<(PathBuf, bool)> {
-    let fields = mount.source.split(':').filter_map(branch);
-    fields
-        .map(|(path, permission)| {
-            let writable = Permission::parse(permission).is_ok_and(|one| one.is_writable());
-            (Path::new(path).to_owned(), writable)
-        })
-        .collect()
+/// The branches of a `-v`, each with its permission.
+fn fields(mount: &MountPoint) -> impl Iterator<Item = (&str, &str)> {
+    mount.source.split(':').filter_map(branch)
+}
+
+/// Branches and settings of a mount that is a union, or a volume of that driver.
+pub(crate) fn union_of(mount: &MountPoint) -> Option<String> {
+    match mount.kind {
+        MountKind::Union => Some(union_options(mount)),
+        MountKind::Volume => {
+            let driver = mount.volume.as_ref()?.driver_config.as_ref()?;
+            let is_union = driver.name == VolumeDriver::Union.as_str();
+            is_union.then(|| union_text(&driver.options))
+        }
+        MountKind::Bind | MountKind::Tmpfs => None,
+    }
+}
+
+/// The name of the driver behind a mount; empty where it is no volume.
+pub(crate) fn volume_driver(mount: &MountPoint) -> &'static str {
+    match mount.kind {
+        MountKind::Volume if union_of(mount).is_some() => VolumeDriver::Union.as_str(),
+        MountKind::Volume => VolumeDriver::Local.as_str(),
+        MountKind::Bind | MountKind::Tmpfs | MountKind::Union => "",
+    }
+}
+
+/// Replaces the path of every branch of such a mount.
+pub(super) fn replace_branches<E>(
+    mount: &mut MountPoint,
+    mut change: impl FnMut(&Path) -> Result<PathBuf, E>,
+) -> Result<(), E> {
+    if mount.kind == MountKind::Union {
+        let mut branches = Vec::new();
+        for (path, permission) in fields(mount) {
+            let path = change(Path::new(path))?;
+            branches.push(format!("{}={permission}", path.display()));
+        }
+        mount.source = branches.join(":");
+        return Ok(());
+    }
+    let text = union_of(mount);
+    let driver = mount.volume.as_mut();
+    let driver = driver.and_then(|volume| volume.driver_config.as_mut());
+    if let (Some(text), Some(driver)) = (text, driver) {
+        driver.options = kept_words(&replace_places(&text, change)?);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -95,10 +172,8 @@ mod tests {
             union_options(&mount),
             "dirs=/a=rw:/c=ro,create=mfsrr:1G,udba=none"
         );
-        assert_eq!(
-            branch_paths(&mount),
-            [("/a".into(), true), ("/c".into(), false)]
-        );
+        let odd = parse_union("/a,b=c=rw:/c=ro:/data").unwrap();
+        assert_eq!(union_options(&odd), "dirs=/a\\,b\\=c=rw:/c=ro");
         assert!(parse_union("/a=rw:/b=ro+wh:/c=rw:/data").unwrap().writable);
     }
 

@@ -141,7 +141,7 @@ pub struct PortRecord {
 }
 
 /// The volatile directory of one container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunDir(PathBuf);
 
 impl RunDir {

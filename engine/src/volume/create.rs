@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Volume, VolumeRecord, check_options};
+use super::{DriverError, Volume, VolumeDriver, VolumeRecord, check_branches};
 use crate::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::id::random_hex;
 use crate::mount::volume_name;
@@ -15,10 +15,12 @@ impl Engine {
     /// is drawn.
     ///
     /// # Errors
-    /// A name or options that are none, in Docker's words; when the root directory is full or not writable.
+    /// A name, a driver or options that are none, in Docker's words; branches that cannot be a
+    /// union; when the root directory is full or not writable.
     pub fn create_volume(
         &self,
         name: Option<&str>,
+        driver: &str,
         labels: &BTreeMap<String, String>,
         options: &BTreeMap<String, String>,
     ) -> Result<Volume> {
@@ -26,10 +28,17 @@ impl Engine {
             Some(name) => volume_name(name).map_err(|error| Error::invalid(error.to_string()))?,
             None => random_hex()?,
         };
-        check_options(options)
-            .map_err(|error| Error::invalid(format!("create {name}: {error}")))?;
+        let driver = VolumeDriver::named(driver).map_err(|error| refused(&name, &error))?;
+        driver
+            .check(options)
+            .map_err(|error| refused(&name, &error))?;
+        self.check_driver(&name, driver)?;
+        if driver == VolumeDriver::Union {
+            check_branches(&name, options, &self.store().union_of_volume(&name))?;
+        }
         let record = VolumeRecord {
             created_at: Time::now(),
+            driver,
             labels: labels.clone(),
             options: options.clone(),
             ..VolumeRecord::default()
@@ -40,10 +49,36 @@ impl Engine {
                 "volume",
                 "create",
                 &name,
-                &[("driver", "local")],
+                &[("driver", driver.as_str())],
             ))?;
         }
         Ok(volume)
+    }
+
+    /// A volume of this name has another driver.
+    pub(super) fn check_driver(&self, name: &str, wanted: VolumeDriver) -> Result<()> {
+        let has = match self.store().volume(name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            found => found?.record.driver.as_str(),
+        };
+        if has == wanted.as_str() {
+            return Ok(());
+        }
+        let text = format!(
+            "create {name}: driver '{has}' already has volume '{name}': volume name must be unique"
+        );
+        Err(Error::conflict(text).hint(format!(
+            "choose another name, or remove it with 'rbox volume rm {name}'"
+        )))
+    }
+}
+
+/// A driver's refusal as that of a volume.
+pub(super) fn refused(name: &str, error: &DriverError) -> Error {
+    let failure = Error::invalid(format!("create {name}: {error}"));
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
     }
 }
 
@@ -62,21 +97,42 @@ mod tests {
         });
         let none = BTreeMap::new();
         let labels = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
-        let first = engine.create_volume(Some("data"), &labels, &none).unwrap();
+        let first = engine
+            .create_volume(Some("data"), "", &labels, &none)
+            .unwrap();
         assert_eq!(first.record.labels, labels);
-        let again = engine.create_volume(Some("data"), &none, &none).unwrap();
+        let again = engine
+            .create_volume(Some("data"), "", &none, &none)
+            .unwrap();
         assert_eq!(again, first);
-        let drawn = engine.create_volume(None, &labels, &none).unwrap();
+        let drawn = engine.create_volume(None, "", &labels, &none).unwrap();
         assert_eq!(drawn.name.len(), 64);
         assert_eq!(engine.events().read().unwrap().len(), 2);
         for (name, want) in [("x", "too short"), ("a/b", "includes invalid characters")] {
             let error = engine
-                .create_volume(Some(name), &labels, &none)
+                .create_volume(Some(name), "local", &labels, &none)
                 .unwrap_err();
             assert!(error.to_string().contains(want), "{error}");
         }
         let odd = BTreeMap::from([("foo".to_owned(), "1".to_owned())]);
-        let error = engine.create_volume(Some("odd"), &none, &odd).unwrap_err();
+        let error = engine
+            .create_volume(Some("odd"), "local", &none, &odd)
+            .unwrap_err();
         assert_eq!(error.to_string(), "create odd: invalid option: \"foo\"");
+        for (name, driver, expected) in [
+            (
+                "odd",
+                "nosuch",
+                "create odd: error looking up volume plugin nosuch: plugin \"nosuch\" not found",
+            ),
+            (
+                "odd",
+                "union",
+                "create odd: a union volume needs branches: -o dirs=PATH=rw:PATH=ro",
+            ),
+        ] {
+            let error = engine.create_volume(Some(name), driver, &none, &none);
+            assert_eq!(error.unwrap_err().to_string(), expected);
+        }
     }
 }

@@ -1,14 +1,79 @@
-//! Options of the local driver: a volume whose content lies elsewhere (pure).
+//! Drivers of volumes, and the options of the local one: content that lies elsewhere (pure).
 //!
-//! Such a volume is mounted in each container's own namespace, never on the host: the host's mount
+//! A local volume with options is mounted in each container's own namespace, never on the host: the host's mount
 //! table stays as it is. A `tmpfs` volume is therefore each container's own.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::union::union_options;
+
+/// Who provides a volume's content.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VolumeDriver {
+    /// A directory of its own, or a mount that its options name.
+    #[default]
+    Local,
+    /// Directories of the host, seen as one.
+    Union,
+}
+
+impl VolumeDriver {
+    /// The driver of this name; the empty one is the local driver's, too.
+    ///
+    /// # Errors
+    /// [`DriverError::NoDriver`].
+    pub fn named(name: &str) -> Result<Self, DriverError> {
+        match name {
+            "" | "local" => Ok(Self::Local),
+            "union" => Ok(Self::Union),
+            _ => Err(DriverError::NoDriver(name.to_owned())),
+        }
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Union => "union",
+        }
+    }
+
+    /// Checks options for this driver.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub fn check(self, options: &BTreeMap<String, String>) -> Result<(), DriverError> {
+        match self {
+            Self::Local => check_options(options),
+            Self::Union => union_options(options, Path::new("")).map(drop),
+        }
+    }
+
+    pub(super) fn is_local(&self) -> bool {
+        *self == Self::Local
+    }
+}
 
 /// Why options are refused; Docker's words, to be put behind `create <name>: `.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DriverError {
+    /// No such driver.
+    #[error("error looking up volume plugin {0}: plugin {0:?} not found")]
+    NoDriver(String),
+    /// A union without branches.
+    #[error("a union volume needs branches: -o dirs=PATH=rw:PATH=ro")]
+    NoBranch,
+    /// A branch that has no place of its own.
+    #[error("branch {0:?} must be an absolute path")]
+    Branch(PathBuf),
+    /// What the options of a union mean.
+    #[error("{0}")]
+    Union(String),
     /// No such option.
     #[error("invalid option: {0:?}")]
     Unknown(String),
@@ -24,6 +89,19 @@ pub enum DriverError {
     /// What NFS needs.
     #[error("invalid nfs volume: it needs device=:/path and o=addr=ADDRESS")]
     Nfs,
+}
+
+impl DriverError {
+    /// What to type instead, where the text does not say it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoDriver(_) => Some("the volume drivers are local and union"),
+            Self::Union(_) => {
+                Some("the options are those of 'rbox union mount -o'; docs/union.md lists them")
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What is mounted instead of the volume's own directory.
@@ -47,11 +125,11 @@ pub(crate) enum DriverMount<'a> {
     },
 }
 
-/// Checks `type`, `device` and `o`.
+/// Checks `type`, `device` and `o`, the local driver's options.
 ///
 /// # Errors
 /// [`DriverError`] in Docker's words.
-pub fn check_options(options: &BTreeMap<String, String>) -> Result<(), DriverError> {
+pub(super) fn check_options(options: &BTreeMap<String, String>) -> Result<(), DriverError> {
     for name in options.keys() {
         if name == "size" {
             return Err(DriverError::Quota);

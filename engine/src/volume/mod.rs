@@ -16,10 +16,13 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use overlayfs::union::UnionError;
+use overlayfs::union::options::Options;
 use serde::{Deserialize, Serialize};
 use sys::lock::Lock;
 
 use crate::error::{Error, Result};
+use crate::id::ContainerId;
 use crate::name::is_name;
 use crate::store::{Container, Store, read_json};
 use crate::time::Time;
@@ -28,11 +31,16 @@ mod create;
 mod driver;
 mod fill;
 mod make;
+mod place;
 mod ready;
 mod remove;
+mod union;
 
-pub use driver::{DriverError, check_options};
+use create::refused;
+pub use driver::{DriverError, VolumeDriver};
 pub(crate) use driver::{DriverMount, driver_mount};
+pub(crate) use union::{kept_words, union_branches};
+pub use union::{union_options, union_text};
 
 /// What is kept of a volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +52,10 @@ pub struct VolumeRecord {
     pub anonymous: bool,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// `type`, `device`, `o`.
+    /// Who provides its content.
+    #[serde(skip_serializing_if = "VolumeDriver::is_local")]
+    pub driver: VolumeDriver,
+    /// Of the driver: `type`, `device`, `o`, or those of a union.
     pub options: BTreeMap<String, String>,
 }
 
@@ -68,6 +79,25 @@ impl Store {
     /// Where a volume's content lies, whether it exists or not.
     pub fn volume_data(&self, name: &str) -> PathBuf {
         self.volumes().join(name).join("_data")
+    }
+
+    /// Where a union of one container alone is.
+    pub(crate) fn union_of(&self, id: &ContainerId, which: &str) -> PathBuf {
+        self.state().join("unions").join(format!("{id}-{which}"))
+    }
+
+    /// Where the union of a volume is while containers have it.
+    pub(crate) fn union_of_volume(&self, name: &str) -> PathBuf {
+        self.state().join("volumes").join(name).join("union")
+    }
+
+    /// Where a volume's content can be found on the host; that of a union only while a container
+    /// that has it runs.
+    pub fn mount_point(&self, volume: &Volume) -> PathBuf {
+        match volume.record.driver {
+            VolumeDriver::Local => volume.data.clone(),
+            VolumeDriver::Union => self.union_of_volume(&volume.name),
+        }
     }
 
     /// Reads a volume.
@@ -148,6 +178,19 @@ pub(crate) fn uses(container: &Container, name: &str) -> bool {
         .mounts
         .iter()
         .any(|mount| mount.name == name)
+}
+
+/// Looks whether these options make a union that can be mounted.
+fn check_branches(name: &str, options: &BTreeMap<String, String>, target: &Path) -> Result<()> {
+    let parsed = Options::parse(&union_text(options)).map_err(UnionError::from);
+    let checked = parsed.and_then(|options| overlayfs::union::check(&options, target));
+    checked.map_err(|error| {
+        let text = format!("create {name}: {error}");
+        Error::invalid(text).hint(
+            "branches are directories of the host, none inside another: make those that are \
+             missing with 'mkdir -p'",
+        )
+    })
 }
 
 fn make_directory(path: &Path, mode: u32, all: bool) -> Result<()> {

@@ -6,7 +6,7 @@ use sys::fs::Dir;
 
 use super::driver::{DriverMount, driver_mount};
 use super::fill::{Content, is_filling};
-use super::{Volume, VolumeRecord};
+use super::{Volume, VolumeDriver, VolumeRecord, refused};
 use crate::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -58,11 +58,15 @@ impl Engine {
 
     fn make_for(&self, container: &Container, mount: &MountPoint) -> Result<()> {
         let options = mount.volume.clone().unwrap_or_default();
+        let config = options.driver_config.unwrap_or_default();
+        let driver =
+            VolumeDriver::named(&config.name).map_err(|error| refused(&mount.name, &error))?;
         let record = VolumeRecord {
             created_at: Time::now(),
             anonymous: mount.anonymous,
             labels: options.labels,
-            options: options.driver_config.unwrap_or_default().options,
+            driver,
+            options: config.options,
         };
         let content = content(container, mount);
         // what lies elsewhere is filled there, as if it had been there before
@@ -75,7 +79,7 @@ impl Engine {
             .store()
             .make_volume(&mount.name, &record, from.as_ref())?;
         if made {
-            let driver = [("driver", "local")];
+            let driver = [("driver", driver.as_str())];
             self.events()
                 .append(&Event::new("volume", "create", &volume.name, &driver))?;
         }
@@ -95,8 +99,11 @@ impl Engine {
         }
     }
 
-    /// Where a volume's content lies on this host; `None` where it is mounted in containers only.
+    /// Where a volume's content lies on this host; `None` where it is mounted for containers only.
     fn data(&self, volume: &Volume) -> Result<Option<Dir>> {
+        if volume.record.driver == VolumeDriver::Union {
+            return Ok(None);
+        }
         match driver_mount(&volume.record.options) {
             None => Dir::open(&volume.data).map(Some).map_err(|error| {
                 Error::system(

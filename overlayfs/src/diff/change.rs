@@ -90,16 +90,41 @@ impl MountPoints {
     }
 }
 
-/// Compares a writable layer with the layers below it; sorted by path.
+/// What of a tree is there to be compared with the layers below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// A writable layer: what is not in it is as it is below.
+    Layer,
+    /// The whole tree: what is not in it is gone.
+    Whole,
+}
+
+impl Extent {
+    /// Whether names that this directory lacks are gone.
+    pub(super) fn hides(self, upper: &Dir) -> sys::Result<bool> {
+        match self {
+            Self::Layer => is_opaque(upper),
+            Self::Whole => Ok(true),
+        }
+    }
+}
+
+/// Compares a writable layer, or a whole tree, with the layers below it; sorted by path.
 ///
 /// A file that was opened for writing and left as it was is no change, nor is a directory in which
 /// nothing changed, nor what was only made to be mounted on.
 ///
 /// # Errors
 /// Those of looking.
-pub fn changes(upper: &Dir, lower: &Stack, mounts: &MountPoints) -> sys::Result<Vec<Change>> {
+pub fn changes(
+    upper: &Dir,
+    extent: Extent,
+    lower: &Stack,
+    mounts: &MountPoints,
+) -> sys::Result<Vec<Change>> {
     let mut walk = Walk {
         upper,
+        extent,
         mounts,
         changes: Vec::new(),
     };
@@ -110,6 +135,7 @@ pub fn changes(upper: &Dir, lower: &Stack, mounts: &MountPoints) -> sys::Result<
 
 struct Walk<'a> {
     upper: &'a Dir,
+    extent: Extent,
     mounts: &'a MountPoints,
     changes: Vec<Change>,
 }
@@ -124,7 +150,7 @@ impl Walk<'_> {
     fn directory(&mut self, path: &Path, lower: Option<Merged>) -> sys::Result<bool> {
         let upper = self.upper.enter(path, Follow::Never)?;
         let before = self.changes.len();
-        let hidden = is_opaque(&upper)?;
+        let hidden = self.extent.hides(&upper)?;
         if hidden && let Some(lower) = &lower {
             for (entry, _) in lower.entries()? {
                 if upper.find(&entry.name)?.is_none() {

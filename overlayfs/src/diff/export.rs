@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use sys::SysError;
 use sys::fs::{self, Dir, Follow, Stat};
 
-use super::change::{MountPoints, same};
+use super::change::{Extent, MountPoints, same};
 use crate::copy::is_overlay_mark;
-use crate::stack::{Merged, Stack, is_opaque};
+use crate::stack::{Merged, Stack};
 use crate::tar::{Kind, Member, Writer, is_scattered};
 
 /// A tree that cannot be written as an archive.
@@ -33,13 +33,14 @@ pub enum ExportError {
 
 type Result<T> = std::result::Result<T, ExportError>;
 
-/// Writes the layer that a writable directory makes above some layers: what is new or different,
+/// Writes the layer that a writable directory, or a whole tree, makes above some layers: what is new or different,
 /// and `.wh.` names for what is gone. What was only made to be mounted on is left out.
 ///
 /// # Errors
 /// [`ExportError`]; the output is then cut off.
 pub fn export_layer<W: Write>(
     upper: &Dir,
+    extent: Extent,
     lower: &Stack,
     mounts: &MountPoints,
     output: W,
@@ -47,6 +48,7 @@ pub fn export_layer<W: Write>(
     let mut export = Export::new(output);
     let mut layer = LayerWalk {
         upper,
+        extent,
         mounts,
         export: &mut export,
     };
@@ -133,6 +135,7 @@ fn merged<W: Write>(export: &mut Export<W>, directory: &Merged, path: &Path) -> 
 
 struct LayerWalk<'a, W: Write> {
     upper: &'a Dir,
+    extent: Extent,
     mounts: &'a MountPoints,
     export: &'a mut Export<W>,
 }
@@ -147,7 +150,7 @@ impl<W: Write> LayerWalk<'_, W> {
         owed: &mut Vec<PathBuf>,
     ) -> Result<()> {
         let upper = self.upper.enter(path, Follow::Never)?;
-        if is_opaque(&upper)?
+        if self.extent.hides(&upper)?
             && let Some(lower) = &lower
         {
             for (entry, _) in lower.entries()? {

@@ -5,6 +5,6 @@ mod change;
 mod export;
 mod piped;
 
-pub use change::{Change, ChangeKind, MountPoints, changes};
+pub use change::{Change, ChangeKind, Extent, MountPoints, changes};
 pub use export::{ExportError, Form, export_layer, export_name, export_stack, export_tree};
 pub use piped::{Piped, piped};

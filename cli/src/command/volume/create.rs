@@ -3,10 +3,11 @@
 use std::io::Write as _;
 
 use clap::Args;
+use engine::volume::union_options;
 
 use crate::app::{Count, Leaf, Verb};
 use crate::context::Context;
-use crate::error::{DAEMON, Failure, REFUSED, Result};
+use crate::error::{Failure, REFUSED, Result};
 use crate::option::{label, size};
 
 /// The command.
@@ -76,8 +77,16 @@ impl Verb for CreateArgs {
             .first()
             .map(String::as_str)
             .filter(|name| !name.is_empty());
-        let options = label::pairs(&self.opt);
-        let volume = context.engine()?.create_volume(name, &labels, &options)?;
+        let driver = self.driver.as_deref().unwrap_or_default();
+        let mut options = label::pairs(&self.opt);
+        if driver == "union"
+            // what cannot be read is refused by the engine, by the volume's name
+            && let Ok(whole) = union_options(&options, &std::env::current_dir()?)
+        {
+            options = whole;
+        }
+        let engine = context.engine()?;
+        let volume = engine.create_volume(name, driver, &labels, &options)?;
         writeln!(std::io::stdout(), "{}", volume.name)?;
         Ok(())
     }
@@ -85,16 +94,6 @@ impl Verb for CreateArgs {
 
 impl CreateArgs {
     fn refuse(&self) -> Result<()> {
-        if let Some(driver) = self
-            .driver
-            .as_deref()
-            .filter(|name| !matches!(*name, "" | "local"))
-        {
-            return Err(Failure::said(format!(
-                "{DAEMON}create: error looking up volume plugin {driver}: plugin \"{driver}\" not found"
-            ))
-            .hint("the only volume driver is local"));
-        }
         let cluster = [
             (self.availability.is_some(), "availability"),
             (self.group.is_some(), "group"),

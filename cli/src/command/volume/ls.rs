@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use clap::Args;
+use engine::Engine;
 use engine::volume::Volume;
 
 use super::{Filters, LOCAL, used};
@@ -73,7 +74,7 @@ impl Verb for LsArgs {
         let rows: Vec<Row> = volumes
             .iter()
             .filter(|volume| filters.admits(volume, &used))
-            .map(row)
+            .map(|volume| row(&engine, volume))
             .collect();
         let format = match self.format.as_deref() {
             None | Some("" | "table") if self.quiet => "{{.Name}}",
@@ -85,7 +86,7 @@ impl Verb for LsArgs {
     }
 }
 
-fn row(volume: &Volume) -> Row {
+fn row(engine: &Engine, volume: &Volume) -> Row {
     let labels: Vec<String> = volume
         .record
         .labels
@@ -96,9 +97,12 @@ fn row(volume: &Volume) -> Row {
     Row {
         fields: BTreeMap::from([
             ("Name", volume.name.clone()),
-            ("Driver", LOCAL.to_owned()),
+            ("Driver", volume.record.driver.as_str().to_owned()),
             ("Scope", LOCAL.to_owned()),
-            ("Mountpoint", volume.data.display().to_string()),
+            (
+                "Mountpoint",
+                engine.store().mount_point(volume).display().to_string(),
+            ),
             ("Labels", labels.join(",")),
             ("Links", none()),
             ("Size", none()),

@@ -25,11 +25,11 @@ pub(crate) static ENTRIES: &[Entry] = &[
     Entry::new("rm", &rm::LEAF).or(&["remove"]),
 ];
 
-/// The only driver.
+/// The reach of every volume.
 const LOCAL: &str = "local";
 
 /// One volume's document.
-pub(crate) fn document(volume: &Volume) -> Value {
+pub(crate) fn document(engine: &Engine, volume: &Volume) -> Value {
     let empty_is_null = |map: &BTreeMap<String, String>| match map.is_empty() {
         true => Value::Null,
         false => json!(map),
@@ -37,9 +37,9 @@ pub(crate) fn document(volume: &Volume) -> Value {
     let created: Timestamp = volume.record.created_at.timestamp();
     json!({
         "CreatedAt": crate::output::time::rfc3339(created),
-        "Driver": LOCAL,
+        "Driver": volume.record.driver.as_str(),
         "Labels": empty_is_null(&volume.record.labels),
-        "Mountpoint": volume.data,
+        "Mountpoint": engine.store().mount_point(volume),
         "Name": volume.name,
         "Options": empty_is_null(&volume.record.options),
         "Scope": LOCAL,
@@ -48,7 +48,7 @@ pub(crate) fn document(volume: &Volume) -> Value {
 
 /// One volume's document by its name.
 pub(crate) fn inspect(engine: &Engine, name: &str) -> Result<Value> {
-    Ok(document(&engine.store().volume(name)?))
+    Ok(document(engine, &engine.store().volume(name)?))
 }
 
 /// The names of volumes that containers use.
@@ -95,6 +95,7 @@ impl Filters {
 
     fn admits(&self, volume: &Volume, used: &BTreeSet<String>) -> bool {
         let labels = &volume.record.labels;
+        let driver = volume.record.driver.as_str();
         let has = |label: &String| match label.split_once('=') {
             Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
             None => labels.contains_key(label),
@@ -102,7 +103,7 @@ impl Filters {
         self.dangling
             .is_none_or(|wanted| wanted != used.contains(&volume.name))
             && (self.names.is_empty() || self.names.iter().any(|part| volume.name.contains(part)))
-            && (self.drivers.is_empty() || self.drivers.iter().any(|driver| driver == LOCAL))
+            && (self.drivers.is_empty() || self.drivers.iter().any(|one| one == driver))
             && self.labels.iter().all(has)
     }
 }
@@ -144,7 +145,7 @@ mod tests {
             assert_eq!(filters.admits(&volume, &used), *want, "{words:?}");
         }
         assert!(Filters::parse(&[("foo".to_owned(), String::new())]).is_err());
-        let keys: Vec<String> = document(&volume)
+        let keys: Vec<String> = document(&Engine::open(engine::Options::default()), &volume)
             .as_object()
             .unwrap()
             .keys()

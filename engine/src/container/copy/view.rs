@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::channel;
 
+use runtime::Root;
 use sys::fs::Dir;
 
 use crate::Engine;
@@ -11,9 +12,10 @@ use crate::id::ContainerId;
 use crate::monitor::claim::{Claim, Claimed};
 use crate::monitor::files::paths;
 use crate::monitor::specify::layers;
-use crate::mount::{Missing, MountKind, settle_sources};
+use crate::mount::{Missing, settle_sources};
 use crate::spec::file_mounts;
 use crate::store::{Container, Status};
+use crate::union;
 
 /// Does something in a container's root directory, in a thread that has its mounts.
 pub(super) fn with_files<T: Send>(
@@ -42,7 +44,7 @@ pub(super) fn with_files<T: Send>(
             Claimed::Ours(claim) => {
                 // what one left that died before its container had a process
                 engine.take_back(id, claim.run());
-                let done = alone(|| mounted(engine, &container, work));
+                let done = mounted(engine, &container, work);
                 claim.clear()?;
                 return done;
             }
@@ -99,28 +101,29 @@ fn inside<T>(
     })
 }
 
-fn mounted<T>(
+fn mounted<T: Send>(
     engine: &Engine,
     container: &Container,
-    work: impl FnOnce(&Container, &Dir) -> Result<T>,
+    work: impl FnOnce(&Container, &Dir) -> Result<T> + Send,
 ) -> Result<T> {
     engine.ready_volumes(container)?;
-    let mounts = settle_sources(engine, container, Missing::Make)?;
-    if mounts.iter().any(|mount| mount.kind == MountKind::Union) {
-        let name = &container.name;
-        let text = format!(
-            "cannot reach the files of container {name}: its unions are mounted while it runs"
-        );
-        return Err(Error::conflict(text).hint(format!("start it first with 'rbox start {name}'")));
-    }
+    let mut mounts = settle_sources(engine, container, Missing::Make)?;
+    let unions = union::take(engine, container, &mut mounts)?;
     let mounts = file_mounts(&mounts, &paths(container))?;
-    let root = runtime::Root::Overlay(layers(engine, container));
-    runtime::files::with_mounted(
-        &root,
-        &mounts,
-        |root| work(container, root),
-        |error| out_of_reach(container, error),
-    )
+    let root = match container.record.host.rootfs_union.as_str() {
+        "" => Root::Overlay(layers(engine, container)),
+        _ => Root::Directory(engine.store().union_of(container.id(), "root")),
+    };
+    union::while_mounted(engine, container, unions, || {
+        alone(|| {
+            runtime::files::with_mounted(
+                &root,
+                &mounts,
+                |root| work(container, root),
+                |error| out_of_reach(container, error),
+            )
+        })
+    })
 }
 
 fn out_of_reach(container: &Container, error: runtime::FilesError) -> Error {

@@ -80,7 +80,9 @@ fn what_shall_not_be_filled_is_not() {
         .unwrap();
     assert!(names(&data("none")).is_empty());
     let label = Default::default();
-    engine.create_volume(Some("full"), &label, &label).unwrap();
+    engine
+        .create_volume(Some("full"), "", &label, &label)
+        .unwrap();
     fs::write(data("full").join("mine"), "").unwrap();
     engine
         .create_from(&with("two", &["full:/data"]), &image)
@@ -98,7 +100,9 @@ fn an_empty_volume_that_was_there_is_filled() {
     let (_directory, engine) = engine();
     let image = layers(&engine);
     let none = Default::default();
-    engine.create_volume(Some("empty"), &none, &none).unwrap();
+    engine
+        .create_volume(Some("empty"), "", &none, &none)
+        .unwrap();
     engine
         .create_from(&with("web", &["empty:/data:ro"]), &image)
         .unwrap();
@@ -122,7 +126,7 @@ fn a_bound_directory_is_filled_where_it_lies() {
     ];
     let options = options.map(|(name, value)| (name.to_owned(), value)).into();
     engine
-        .create_volume(Some("bound"), &Default::default(), &options)
+        .create_volume(Some("bound"), "", &Default::default(), &options)
         .unwrap();
     engine
         .create_from(&with("web", &["bound:/data"]), &image)
@@ -189,7 +193,9 @@ fn many_containers_fill_one_volume_once() {
     let (_directory, engine) = engine();
     let image = layers(&engine);
     let none = Default::default();
-    engine.create_volume(Some("data"), &none, &none).unwrap();
+    engine
+        .create_volume(Some("data"), "", &none, &none)
+        .unwrap();
     std::thread::scope(|scope| {
         for number in 0..6 {
             let (engine, image) = (&engine, &image);

@@ -1,12 +1,14 @@
 //! Flags about mounts and volumes.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::Args;
 use engine::config::{Config, HostConfig};
+use engine::volume::{union_options, union_text};
 
 use super::{refuse_given, some};
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::option::{mount, volume};
 
 /// Flags about mounts and volumes.
@@ -18,6 +20,9 @@ pub(crate) struct StorageArgs {
     /// Mount the container's root filesystem as read only
     #[arg(long)]
     pub(crate) read_only: bool,
+    /// Use directories as one root filesystem, above the image (PATH=rw:PATH=ro[,OPTION...])
+    #[arg(long, value_name = "string")]
+    pub(crate) rootfs_union: Option<String>,
     /// Storage driver options for the container
     #[arg(long, value_name = "list")]
     pub(crate) storage_opt: Vec<String>,
@@ -50,8 +55,11 @@ impl StorageArgs {
         }
         for mount in &self.mount {
             let mut mount = mount.clone();
-            mount::absolute(&mut mount, here);
+            mount::absolute(&mut mount, here)?;
             host.mounts.push(mount);
+        }
+        if let Some(branches) = &self.rootfs_union {
+            host.rootfs_union = root(branches, here)?;
         }
         host.tmpfs = self.tmpfs.iter().map(|word| mount::tmpfs(word)).collect();
         host.volumes_from = some(&self.volumes_from);
@@ -74,8 +82,21 @@ impl StorageArgs {
             (
                 driver.is_some_and(|name| !matches!(name, "" | "local")),
                 "volume-driver",
-                "the only volume driver is local",
+                "volumes of other drivers are made by 'rbox volume create -d union' or --mount",
             ),
         ])
     }
+}
+
+/// The branches of a root, relative ones from `here`.
+fn root(branches: &str, here: &Path) -> Result<String> {
+    let asked = BTreeMap::from([("dirs".to_owned(), branches.to_owned())]);
+    union_options(&asked, here)
+        .map(|options| union_text(&options))
+        .map_err(|error| {
+            Failure::said(format!(
+                "invalid argument {branches:?} for --rootfs-union: {error}"
+            ))
+            .hint("it takes PATH=rw:PATH=ro[,OPTIONS], as 'rbox union mount -o dirs=' does")
+        })
 }

@@ -1,0 +1,106 @@
+//! Which unions a container needs, and having them while it does not run.
+
+use std::path::{Path, PathBuf};
+
+use overlayfs::union::places::replace_places;
+use plan::{Journal, Run};
+
+use super::UnionStep;
+use crate::Engine;
+use crate::error::{Error, Result};
+use crate::mount::{MountPoint, settle_branch, union_of};
+use crate::plan::{StartHost, StartStep};
+use crate::store::Container;
+
+/// Takes the unions out of a container: each of its mounts' becomes a step, and a mount of its
+/// place; its root, where that is one, a further step.
+///
+/// # Errors
+/// A branch of the root that is missing, or that a container has bent to elsewhere.
+pub(crate) fn take(
+    engine: &Engine,
+    container: &Container,
+    mounts: &mut [MountPoint],
+) -> Result<Vec<UnionStep>> {
+    let mut steps: Vec<UnionStep> = root(engine, container)?.into_iter().collect();
+    for (index, mount) in mounts.iter_mut().enumerate() {
+        let Some(options) = union_of(mount) else {
+            continue;
+        };
+        let shared = !mount.name.is_empty();
+        let target = match shared {
+            true => engine.store().union_of_volume(&mount.name),
+            false => engine.store().union_of(container.id(), &index.to_string()),
+        };
+        let part = mount.volume.as_ref().map_or("", |volume| &volume.subpath);
+        // Nobody can look at it before it is mounted: no link may be on the way.
+        mount.settled = !part.is_empty();
+        mount.source = match part {
+            "" => target.display().to_string(),
+            part => target.join(part).display().to_string(),
+        };
+        steps.push(UnionStep {
+            target,
+            options,
+            user: shared.then(|| container.run.clone()),
+            image: Vec::new(),
+        });
+    }
+    Ok(steps)
+}
+
+/// The union that is a container's root.
+pub(crate) fn root(engine: &Engine, container: &Container) -> Result<Option<UnionStep>> {
+    let options = &container.record.host.rootfs_union;
+    if options.is_empty() {
+        return Ok(None);
+    }
+    let settle = |path: &Path| -> Result<PathBuf> { settle_branch(engine, path, "/") };
+    Ok(Some(UnionStep {
+        target: engine.store().union_of(container.id(), "root"),
+        options: replace_places(options, settle)?,
+        user: None,
+        image: engine.images().layers().trees(&container.record.layers),
+    }))
+}
+
+/// Has unions mounted while it does something, for a container that does not run; the caller holds
+/// its claim. Should this process die, the next command unmounts them by the journal.
+///
+/// # Errors
+/// Those of mounting and of the work.
+pub(crate) fn while_mounted<T>(
+    engine: &Engine,
+    container: &Container,
+    unions: Vec<UnionStep>,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    if unions.is_empty() {
+        return work();
+    }
+    let steps: Vec<StartStep> = unions.into_iter().map(StartStep::Union).collect();
+    let mut host = StartHost::of(engine.options());
+    let journal = Journal::at(container.run.plan_path());
+    journal
+        .write(&steps)
+        .map_err(|error| Error::system("cannot write the plan down", error))?;
+    let faults = plan::Faults::from_environment();
+    let done = match Run::new(faults, false).apply(&steps, &mut host) {
+        Ok(()) => work(),
+        Err(failure) => Err(Error::system(
+            format!("cannot mount the unions of container {}", container.name),
+            failure.cause,
+        )),
+    };
+    let left = plan::undo_all(&steps, &mut host).into_iter().next();
+    match left {
+        None => journal
+            .remove()
+            .map_err(|error| Error::system("cannot remove the plan", error))?,
+        Some(error) => {
+            let text = format!("cannot unmount the unions of container {}", container.name);
+            return Err(Error::system(text, error));
+        }
+    }
+    done
+}
