@@ -249,6 +249,12 @@ fn privileged_union_driver_bad_input() {
         .run()
         .code(1)
         .says("create bad: error looking up volume plugin nosuch: plugin \"nosuch\" not found");
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_driver_bad_mounts() {
+    let lab = with_volume();
     for (mount, says) in [
         (
             "src=bad,dst=/d,volume-driver=nosuch",
