@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lab::Lab;
 
@@ -75,31 +75,40 @@ fn failures(lab: &Lab, directory: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// A file system of its own with the branches, so that nothing but the union differs.
+/// A file system of its own with the branches, so that nothing but the union differs, and a larger
+/// one for what goes by size.
 fn lab_with_branches() -> Lab {
     let lab = Lab::new();
     lab.sh(&format!(
-        "cd {}; mkdir second m e; truncate -s 600M image; mkfs.ext4 -q image; mount -o loop image e
-         chmod 755 .; mkdir -p e/native e/a e/b/t e/c; chmod 777 e/native e/b/t",
+        "cd {}; mkdir second m e f; truncate -s 600M image; mkfs.ext4 -q image; mount -o loop image e
+         truncate -s 900M large; mkfs.ext4 -q large; mount -o loop large f
+         chmod 755 .; mkdir -p e/native e/a e/b/t e/c f/a; chmod 777 e/native e/b/t",
         lab.directory().display()
     ));
     lab
 }
 
+/// Every case that the branch's own file system passes must pass on the union, in every way to
+/// serve it.
 #[track_caller]
-fn no_worse_than_the_branch(options: &str) {
+fn no_worse_than_the_branch(branches: &str) {
     let lab = lab_with_branches();
     let at = |name: &str| lab.directory().join(name).display().to_string();
     let native = failures(&lab, &at("e/native"));
-    unions::mount(&lab, options);
-    lab.sh(&format!("mkdir -p {0}/t; chmod 777 {0}/t", at("m")));
-    let union = failures(&lab, &at("m/t"));
-    lab.sh(&format!("umount {}", at("m")));
-    let more: Vec<&String> = union.difference(&native).collect();
-    assert!(
-        more.is_empty(),
-        "{options}: the branch's own file system passes {more:?}"
-    );
+    for passthrough in ["safe", "all", "off"] {
+        for changes in ["reval", "notify"] {
+            let options = format!("{branches},passthrough={passthrough},udba={changes}");
+            unions::mount(&lab, &options);
+            lab.sh(&format!("mkdir -p {0}/t; chmod 777 {0}/t", at("m")));
+            let union = failures(&lab, &at("m/t"));
+            lab.sh(&format!("umount {}", at("m")));
+            let more: Vec<&String> = union.difference(&native).collect();
+            assert!(
+                more.is_empty(),
+                "{options}: the branch's own file system passes {more:?}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -112,7 +121,6 @@ fn privileged_union_passes_pjdfstest_with_one_branch() {
 #[ignore = "needs root: run by cargo xtask test"]
 fn privileged_union_passes_pjdfstest_above_a_read_only_branch() {
     no_worse_than_the_branch("dirs=e/a=rw:e/b=ro");
-    no_worse_than_the_branch("dirs=e/a=rw:e/b=ro,passthrough=off");
 }
 
 #[test]
@@ -123,15 +131,27 @@ fn privileged_union_passes_pjdfstest_with_three_branches_in_turn() {
 
 #[test]
 #[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_passes_pjdfstest_by_free_space() {
+    no_worse_than_the_branch("dirs=e/a=rw:f/a=rw:e/b=ro,create=mfs:0");
+}
+
+/// How long fsx goes on, with new seeds: once through unless `RBOX_FSX_SECONDS` says more.
+fn fsx_time() -> Duration {
+    let seconds = std::env::var("RBOX_FSX_SECONDS").ok();
+    Duration::from_secs(seconds.map_or(0, |text| text.parse().unwrap()))
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
 fn privileged_union_passes_fsx_while_branches_come_and_go() {
-    let fsx = tool(FSX);
-    for mode in ["safe", "all", "off"] {
+    let program = tool(FSX);
+    for (mode, changes) in [("safe", "reval"), ("all", "notify"), ("off", "none")] {
         let lab = Lab::new();
         lab.sh(&format!(
             "cd {}; mkdir a b c m; head -c 100000 /dev/zero > b/low",
             lab.directory().display()
         ));
-        let options = format!("dirs=a=rw:b=ro,passthrough={mode}");
+        let options = format!("dirs=a=rw:b=ro,passthrough={mode},udba={changes}");
         let run = |words: &[&str]| {
             lab.rbox(["union"])
                 .args(words)
@@ -139,23 +159,50 @@ fn privileged_union_passes_fsx_while_branches_come_and_go() {
                 .run()
         };
         unions::mount(&lab, &options);
-        let fsx = |file: &str, seed: &str| {
-            lab.command(fsx.to_str().unwrap())
-                .args(["-q", "-N", "20000", "-S", seed, "-P", ".", file])
+        let fsx = |file: &str, seed: u32| {
+            lab.command(program.to_str().unwrap())
+                .args([
+                    "-q",
+                    "-N",
+                    "20000",
+                    "-S",
+                    &seed.to_string(),
+                    "-P",
+                    ".",
+                    file,
+                ])
                 .directory(lab.directory())
                 .limit(Duration::from_secs(300))
                 .spawn()
         };
-        let mut runs = vec![fsx("m/new", "1"), fsx("m/low", "2"), fsx("m/third", "3")];
-        let mut changes = 0;
-        while runs.iter_mut().any(|run| run.ended().is_none()) {
-            run(&["add", "m", "c=ro"]).success();
-            run(&["del", "m", "c"]).success();
-            changes += 2;
+        let (start, mut seed, mut added) = (Instant::now(), 1, 0);
+        loop {
+            let mut runs: Vec<_> = ["m/new", "m/low", "m/third"]
+                .iter()
+                .zip(seed..)
+                .map(|(file, seed)| fsx(file, seed))
+                .collect();
+            while runs.iter_mut().any(|run| run.ended().is_none()) {
+                run(&["add", "m", "c=ro"]).success();
+                run(&["del", "m", "c"]).success();
+                added += 1;
+            }
+            for run in runs {
+                run.finish().success();
+            }
+            if start.elapsed() >= fsx_time() / 3 {
+                break;
+            }
+            lab.sh(&format!(
+                "cd {}; rm m/*; rm a/.wh.low",
+                lab.directory().display()
+            ));
+            seed += 3;
         }
-        for run in runs {
-            run.finish().success();
-        }
-        assert!(changes > 4, "{mode}: the branches were changed meanwhile");
+        assert!(added > 2, "{mode}: the branches were changed meanwhile");
+        println!(
+            "{options}: {} runs of fsx, {added} branches added",
+            seed + 2
+        );
     }
 }
