@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use lab::Lab;
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 mod unions;
@@ -413,4 +413,31 @@ fn privileged_union_keeps_holes_links_and_special_files() {
             .open(at.join("m"));
         unnamed.unwrap().write_all(b"x").unwrap();
     });
+}
+
+/// The kernel asks for the truncation before it finds that the file is being executed.
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_does_not_truncate_what_runs() {
+    for mode in ["safe", "all", "off"] {
+        let union = Union::new(
+            "cp /bin/sh b/low; cp b/low a/high",
+            &format!("dirs=a=rw:b=ro,passthrough={mode}"),
+        );
+        for name in ["m/low", "m/high"] {
+            let program = union.lab.command(&format!("./{name}"));
+            let program = program.args(["-c", "echo ready; read x"]);
+            let mut running = program.directory(union.lab.directory()).spawn();
+            running.expect("ready");
+            union.enter(|at| {
+                for flags in [OFlags::WRONLY, OFlags::RDWR, OFlags::TRUNC] {
+                    let opened = rustix::fs::open(at.join(name), flags, Mode::empty());
+                    assert_eq!(opened.err(), Some(Errno::TXTBSY), "{mode} {name} {flags:?}");
+                }
+                assert!(fs::metadata(at.join(name)).unwrap().len() > 1000);
+            });
+            running.send("\n");
+            running.finish();
+        }
+    }
 }

@@ -173,3 +173,39 @@ fn privileged_union_is_given_other_owners() {
         "a/f 1000 1000\na/new 1000 1000\na/dir 1000 1000\na/link 1000 1000\nlow\nmore"
     );
 }
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_moves_files_off_a_full_branch() {
+    for order in ["a=rw:b=rw", "b=rw:a=rw"] {
+        let union = Union::new(
+            "mount -t tmpfs -o size=4m none a; mount -t tmpfs -o size=64m none b
+             mkdir a/d; chmod 750 a/d",
+            &format!("dirs={order},moveonenospc=mfs:0,moveonenospc_guard=100%"),
+        );
+        let fill = "head -c 3000000 /dev/urandom > random; cp random m/d/f; chmod 640 m/d/f
+             setfattr -n trusted.x -v y m/d/f; ln m/d/f m/d/linked; rm m/d/linked; exec 9<m/d/f
+             stat -c %i m/d/f > before; cat random >> m/d/f; cat random random | cmp - m/d/f
+             stat -c %i m/d/f | cmp - before; cat <&9 | cmp - m/d/f";
+        union.sh(fill);
+        assert_eq!(
+            union.sh("ls a/d; ls b/d; stat -c '%a %s' b/d/f; stat -c %a b/d
+                 getfattr --only-values -n trusted.x b/d/f"),
+            "f\n640 6000000\n750\ny"
+        );
+        assert_eq!(union.status()["moves"], 1);
+        // several links stay, and the caller learns of it
+        let said = union.sh(
+            "head -c 3000000 random > a/d/g; ln m/d/g m/d/h; { cat random >> m/d/g; } 2>&1 || :",
+        );
+        assert!(said.contains("No space left on device"), "{said}");
+        assert_eq!(union.sh("ls a/d; cmp -n 3000000 random m/d/h"), "g\nh");
+        union
+            .rbox(&["remount", "-o", "nomoveonenospc", "m"])
+            .run()
+            .success();
+        union.sh("rm m/d/g m/d/h; head -c 3000000 random > a/d/g");
+        let said = union.sh("{ cat random >> m/d/g; } 2>&1 || :");
+        assert!(said.contains("No space left on device"), "{said}");
+    }
+}

@@ -11,7 +11,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::union::Res;
-use crate::union::branch::Members;
+use crate::union::branch::{Members, lock};
 use crate::union::handle::Handle;
 use crate::union::marks::XATTR_PREFIX;
 use crate::union::node::{Node, Real};
@@ -75,7 +75,8 @@ impl Union {
     ) -> Res<Statx> {
         let valid = change.valid;
         let truncates = valid & set::SIZE != 0 && change.size == 0;
-        self.writable(members, node, truncates)?;
+        let _busy = lock(&node.busy);
+        self.writable_locked(members, node, truncates)?;
         let fd = self.object(members, node)?;
         let path = fd_path(&fd);
         if valid & (set::UID | set::GID) != 0 {

@@ -5,6 +5,7 @@
 //! getxattr(PATH,  trusted.rbox.union.where)     the branches that have it, a path per line
 //! getxattr(MOUNT, trusted.rbox.union.say.N.TEXT)  a part of options as after -o remount
 //! getxattr(MOUNT, trusted.rbox.union.do.N.)     carries out what was said under the number N
+//! getxattr(MOUNT, trusted.rbox.union.done)      EAGAIN until the kernel has forgotten what was before
 //! getxattr(MOUNT, trusted.rbox.union.error)     why the last change was refused
 //! ```
 //!
@@ -29,6 +30,7 @@ pub(crate) const STATUS: &CStr = c"trusted.rbox.union.status";
 pub(crate) const WHERE: &CStr = c"trusted.rbox.union.where";
 pub(crate) const SAY: &CStr = c"trusted.rbox.union.say";
 pub(crate) const DO: &CStr = c"trusted.rbox.union.do";
+pub(crate) const DONE: &CStr = c"trusted.rbox.union.done";
 pub(crate) const ERROR: &CStr = c"trusted.rbox.union.error";
 
 /// Parts of changes that were said but not yet carried out, by the number of who said them.
@@ -106,6 +108,9 @@ pub struct Status {
     pub copy_ups: u64,
     /// Bytes copied up.
     pub copied_bytes: u64,
+    /// Files that left a full branch.
+    #[serde(default)]
+    pub moves: u64,
     /// Opens served by the kernel alone.
     pub passed_opens: u64,
     /// Opens served by the server.
@@ -157,6 +162,12 @@ impl Union {
         if let Some((number, _)) = spoken(name, DO) {
             return Some(self.carry_out_said(number).map(|()| Vec::new()));
         }
+        if name == DONE {
+            return Some(match self.forgetting.load(Ordering::Acquire) {
+                true => Err(Errno::AGAIN),
+                false => Ok(Vec::new()),
+            });
+        }
         (name == ERROR).then(|| Ok(lock(&self.last_error).clone().into_bytes()))
     }
 
@@ -165,6 +176,9 @@ impl Union {
         let Ok(_changing) = self.changing.try_lock() else {
             return Err(Errno::AGAIN);
         };
+        if self.forgetting.load(Ordering::Acquire) {
+            return Err(Errno::AGAIN);
+        }
         let text = self.said.take(number).ok_or(Errno::INVAL)?;
         self.change(&text)
     }
@@ -201,6 +215,7 @@ impl Union {
             ring_requests: count(&self.counters.ring_requests),
             copy_ups: count(&self.counters.copy_ups),
             copied_bytes: count(&self.counters.copied_bytes),
+            moves: count(&self.counters.moves),
             passed_opens: count(&self.counters.passed_opens),
             cached_opens: count(&self.counters.cached_opens),
             server: std::process::id(),
@@ -255,10 +270,27 @@ impl Union {
         self.dirs.clear();
         self.end_watches();
         if kept_something {
-            await_others(&old);
-            self.forget_all();
+            self.forget_aside(old);
         }
         Ok(())
+    }
+
+    /// Makes the kernel forget everything, on a thread of its own: what it must lock for that may be
+    /// held by somebody whose request waits for the thread that serves this one.
+    fn forget_aside(&self, old: Arc<Members>) {
+        let Some(union) = self.myself() else {
+            return;
+        };
+        self.forgetting.store(true, Ordering::Release);
+        let forget = move || {
+            await_others(&old);
+            union.forget_all();
+            union.forgetting.store(false, Ordering::Release);
+        };
+        let started = std::thread::Builder::new().name("union-forget".into());
+        if started.spawn(forget).is_err() {
+            self.forgetting.store(false, Ordering::Release);
+        }
     }
 
     /// A directory that is open keeps its branch, unless another branch has it too.
@@ -282,8 +314,7 @@ impl Union {
 /// answers is kept; a copy that takes long answers with no name.
 fn await_others(old: &Arc<Members>) {
     let start = std::time::Instant::now();
-    // ours, and that of the request that asks for the change
-    while Arc::strong_count(old) > 2 && start.elapsed() < std::time::Duration::from_secs(1) {
+    while Arc::strong_count(old) > 1 && start.elapsed() < std::time::Duration::from_secs(1) {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn times_of(stat: &Statx) -> Timestamps {
 }
 
 /// Gives a directory its times back after a change that must not be seen.
-fn keep_times(dir: impl AsFd, before: &Statx) {
+pub(crate) fn keep_times(dir: impl AsFd, before: &Statx) {
     let _ = utimensat(dir, c".", &times_of(before), AtFlags::empty());
 }
 
@@ -228,13 +228,18 @@ impl Union {
         state.at = at;
         state.epoch = epoch;
         state.real = Real::of(now);
-        let regular = kind_of(now) == libc::S_IFREG;
-        let flags = if regular {
-            OFlags::RDONLY
-        } else {
+        let handles: Vec<_> = state.opened.as_ref().map_or_else(Vec::new, |opened| {
+            let cached = opened.cached.iter();
+            cached.filter_map(std::sync::Weak::upgrade).collect()
+        });
+        let access = if kind_of(now) != libc::S_IFREG {
             OFlags::PATH
-        } | OFlags::NOFOLLOW
-            | OFlags::CLOEXEC;
+        } else if handles.iter().any(|handle| handle.writes) {
+            OFlags::RDWR // a file that moves while it is written
+        } else {
+            OFlags::RDONLY
+        };
+        let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut passed = false;
         let fd = if state.opened.is_some() || separated {
             Some(Arc::new(openat(dir, name, flags, Mode::empty())?))
@@ -243,7 +248,7 @@ impl Union {
         };
         if let (Some(opened), Some(fd)) = (&mut state.opened, &fd) {
             passed = opened.backing.is_some();
-            for handle in opened.cached.iter().filter_map(std::sync::Weak::upgrade) {
+            for handle in &handles {
                 handle.redirect(Arc::clone(fd));
             }
             if !passed {

@@ -24,7 +24,9 @@ impl Request<'_> {
             put_open(out, self.union.open(self.members, &node, flags, kill)?);
             return Ok(());
         }
-        let file = self.union.handle_file(args.u64()?)?;
+        let handle = self.union.handle_of(args.u64()?)?;
+        let file = handle.file();
+        let (union, members) = (self.union, self.members);
         match self.header.opcode {
             op::READ => {
                 let (offset, size) = (args.u64()?, args.u32()? as usize);
@@ -41,9 +43,12 @@ impl Request<'_> {
             op::WRITE => {
                 let (offset, size, flags) = (args.u64()?, args.u32()? as usize, args.u32()?);
                 args.bytes(16)?;
-                let count = rustix::io::pwrite(&file, args.bytes(size)?, offset)?;
+                let bytes = args.bytes(size)?;
+                let count = union.with_room(members, &handle, size as u64, |file| {
+                    rustix::io::pwrite(file, bytes, offset)
+                })?;
                 if flags & WRITE_KILL_SUIDGID != 0 {
-                    kill_privileges(&file)?;
+                    kill_privileges(handle.file())?;
                 }
                 out.u32(u32::try_from(count).unwrap_or(0));
                 out.u32(0);
@@ -53,12 +58,10 @@ impl Request<'_> {
             op::FSYNC => fsync(&file)?,
             op::FALLOCATE => {
                 let (offset, length) = (args.u64()?, args.u64()?);
-                fallocate(
-                    &file,
-                    FallocateFlags::from_bits_retain(args.u32()?),
-                    offset,
-                    length,
-                )?;
+                let flags = FallocateFlags::from_bits_retain(args.u32()?);
+                union.with_room(members, &handle, length, |file| {
+                    fallocate(file, flags, offset, length)
+                })?;
             }
             op::LSEEK => {
                 let offset = args.u64()?;
@@ -72,11 +75,12 @@ impl Request<'_> {
             _ => {
                 let mut from = args.u64()?;
                 args.u64()?;
-                let target = self.union.handle_file(args.u64()?)?;
+                let target = union.handle_of(args.u64()?)?;
                 let (mut to, length) = (args.u64()?, args.u64()?);
                 let length = usize::try_from(length).unwrap_or(usize::MAX).min(1 << 30);
-                let count =
-                    copy_file_range(&file, Some(&mut from), &target, Some(&mut to), length)?;
+                let count = union.with_room(members, &target, length as u64, |target| {
+                    copy_file_range(&file, Some(&mut from), target, Some(&mut to), length)
+                })?;
                 if self.header.opcode == op::COPY_FILE_RANGE_64 {
                     out.u64(count as u64);
                 } else {

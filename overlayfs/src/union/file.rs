@@ -25,6 +25,9 @@ pub(crate) struct Answer {
     pub(crate) backing: i32,
 }
 
+/// The kernel's mark on opens for `execve`.
+const EXECUTES: OFlags = OFlags::from_bits_retain(0x20);
+
 pub(crate) fn writes(flags: OFlags) -> bool {
     flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC)
 }
@@ -57,6 +60,12 @@ impl Union {
     ) -> Res<Answer> {
         let _busy = lock(&node.busy);
         let wants_write = writes(flags);
+        let truncates_only =
+            flags.contains(OFlags::TRUNC) && flags & OFlags::RWMODE == OFlags::RDONLY;
+        if truncates_only && self.handles.is_executed(node) {
+            // The kernel sees to it for those that write, for these after the fact.
+            return Err(Errno::TXTBSY);
+        }
         if wants_write {
             self.writable_locked(members, node, flags.contains(OFlags::TRUNC))?;
         }
@@ -70,12 +79,12 @@ impl Union {
             if wants_write {
                 self.add_writer(&backing, flags)?;
             }
-            self.passed(node, branch, backing, wants_write)
+            self.passed(node, branch, backing, flags)
         } else if !has_cached && self.may_pass(members, at) {
             match self.open_passed(node, &reach, flags)? {
                 (file, Ok(backing)) => {
                     drop(file);
-                    self.passed(node, branch, Arc::new(backing), wants_write)
+                    self.passed(node, branch, Arc::new(backing), flags)
                 }
                 (file, Err(errno)) => {
                     if matches!(
@@ -84,7 +93,7 @@ impl Union {
                     ) {
                         branch.refuses_passthrough.store(true, Ordering::Relaxed);
                     }
-                    self.cached(node, branch, file, wants_write)
+                    self.cached(node, branch, file, flags)
                 }
             }
         } else {
@@ -98,7 +107,7 @@ impl Union {
                 open_object(&reach, OFlags::RDONLY | (flags & OFlags::NOATIME))
             }?;
             self.check(node, &reach, &file)?;
-            self.cached(node, branch, Arc::new(file), wants_write)
+            self.cached(node, branch, Arc::new(file), flags)
         };
         if kill && wants_write {
             kill_privileges(self.object(members, node)?)?;
@@ -111,6 +120,7 @@ impl Union {
         let branch = members.branch(at);
         if !self.can_pass.load(Ordering::Relaxed)
             || branch.refuses_passthrough.load(Ordering::Relaxed)
+            || members.is_nearly_full(branch)
         {
             return false;
         }
@@ -169,8 +179,9 @@ impl Union {
         node: &Arc<Node>,
         branch: &Arc<Branch>,
         file: Arc<OwnedFd>,
-        writes: bool,
+        flags: OFlags,
     ) -> Arc<Handle> {
+        let writes = writes(flags);
         branch.opens.fetch_add(1, Ordering::Relaxed);
         if writes {
             branch.writers.fetch_add(1, Ordering::Relaxed);
@@ -180,6 +191,7 @@ impl Union {
             branch: Arc::clone(branch),
             file: RwLock::new(file),
             writes,
+            executes: flags.contains(EXECUTES),
         })
     }
 
@@ -188,14 +200,14 @@ impl Union {
         node: &Arc<Node>,
         branch: &Arc<Branch>,
         backing: Arc<Backing>,
-        writes: bool,
+        flags: OFlags,
     ) -> Answer {
         self.counters.passed_opens.fetch_add(1, Ordering::Relaxed);
         let file = match backing.writer.get() {
-            Some(writer) if writes => Arc::clone(writer),
+            Some(writer) if writes(flags) => Arc::clone(writer),
             _ => Arc::clone(&backing.reader),
         };
-        let handle = self.handle(node, branch, file, writes);
+        let handle = self.handle(node, branch, file, flags);
         let id = backing.id.0;
         let mut state = node.state();
         match &mut state.opened {
@@ -224,10 +236,10 @@ impl Union {
         node: &Arc<Node>,
         branch: &Arc<Branch>,
         file: Arc<OwnedFd>,
-        writes: bool,
+        flags: OFlags,
     ) -> Answer {
         self.counters.cached_opens.fetch_add(1, Ordering::Relaxed);
-        let handle = self.handle(node, branch, Arc::clone(&file), writes);
+        let handle = self.handle(node, branch, Arc::clone(&file), flags);
         let weak = Arc::downgrade(&handle);
         let mut state = node.state();
         match &mut state.opened {
@@ -267,12 +279,12 @@ impl Union {
         let branch = members.branch(at);
         if self.may_pass(members, at) {
             match Backing::register(&self.device, Arc::clone(&file), true) {
-                Ok(backing) => return self.passed(node, branch, Arc::new(backing), true),
+                Ok(backing) => return self.passed(node, branch, Arc::new(backing), OFlags::RDWR),
                 Err(Errno::NFILE | Errno::MFILE | Errno::NOMEM) => {}
                 Err(_) => branch.refuses_passthrough.store(true, Ordering::Relaxed),
             }
         }
-        self.cached(node, branch, file, true)
+        self.cached(node, branch, file, OFlags::RDWR)
     }
 
     /// Ends one open.
@@ -303,9 +315,9 @@ impl Union {
         drop(last);
     }
 
-    /// The descriptor that carries out changes asked for by handle.
-    pub(crate) fn handle_file(&self, number: u64) -> Res<Arc<OwnedFd>> {
-        Ok(self.handles.file(number).ok_or(Errno::BADF)?.file())
+    /// The open file that is asked for by handle.
+    pub(crate) fn handle_of(&self, number: u64) -> Res<Arc<Handle>> {
+        self.handles.file(number).ok_or(Errno::BADF)
     }
 
     /// Where a path of the union lies: each branch that has it, visible or hidden.

@@ -60,6 +60,8 @@ pub(crate) struct Handle {
     pub(crate) branch: Arc<Branch>,
     pub(crate) file: RwLock<Arc<OwnedFd>>,
     pub(crate) writes: bool,
+    /// A running program is read from it.
+    pub(crate) executes: bool,
 }
 
 impl Handle {
@@ -135,6 +137,14 @@ impl Handles {
             Some(Open::Dir(handle)) => Some(Arc::clone(handle)),
             _ => None,
         }
+    }
+
+    /// Whether a program runs from a node.
+    pub(crate) fn is_executed(&self, node: &Arc<Node>) -> bool {
+        lock(&self.open).values().any(|open| match open {
+            Open::File(handle) => handle.executes && Arc::ptr_eq(&handle.node, node),
+            Open::Dir(_) => false,
+        })
     }
 
     /// The directories that are open.

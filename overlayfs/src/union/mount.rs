@@ -10,7 +10,7 @@ use rustix::mount::MountFlags;
 use sys::fuse::{Device, SUBTYPE, Side};
 
 use crate::union::branch::{Branch, Members, check_overlap};
-use crate::union::control::{DO, ERROR, SAY, STATUS, Status, WHERE};
+use crate::union::control::{DO, DONE, ERROR, SAY, STATUS, Status, WHERE};
 use crate::union::options::{Change, Options, Transport};
 use crate::union::transport::Serving;
 use crate::union::tree::Union;
@@ -360,10 +360,15 @@ fn tell(target: &Path, text: &str) -> Result<(), Errno> {
     for part in text.as_bytes().chunks(200) {
         send(SAY, part)?;
     }
+    // Somebody else's change is being carried out; then ours is.
+    patiently(|| send(DO, b""))?;
+    patiently(|| rustix::fs::lgetxattr(target, DONE, &mut [0_u8; 0][..]).map(drop))
+}
+
+fn patiently(ask: impl Fn() -> Result<(), Errno>) -> Result<(), Errno> {
     loop {
-        match send(DO, b"") {
-            // Somebody else's change is being carried out.
-            Err(Errno::AGAIN) => std::thread::sleep(std::time::Duration::from_millis(5)),
+        match ask() {
+            Err(Errno::AGAIN) => std::thread::sleep(std::time::Duration::from_millis(2)),
             other => return other,
         }
     }

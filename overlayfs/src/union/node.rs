@@ -174,6 +174,7 @@ impl Table {
             let merged = node.is_dir() && !state.gone && seen.kind == libc::S_IFDIR;
             if same || merged {
                 state.lookups += 1;
+                state.pin = None; // it has a name
                 state.epoch = seen.epoch;
                 state.at = seen.at;
                 state.real = seen.real;

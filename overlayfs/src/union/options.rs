@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 pub use crate::union::permission::{Access, Amount, Permission};
-use crate::union::policy::{CopyUp, Create, Measure};
+use crate::union::policy::{CopyUp, Create};
+use crate::union::policy_words::{copy_up, create};
 
 /// Why an option was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +52,17 @@ impl std::fmt::Display for DirectChanges {
             Self::None => "none",
         })
     }
+}
+
+/// Whether a file moves to another branch when its own runs full (`moveonenospc`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MoveWhenFull {
+    /// The write fails.
+    Never,
+    /// It moves where `create=` would put a new one.
+    AsCreate,
+    /// It moves where this policy would put a new one.
+    By(Create),
 }
 
 /// Which branches do not count for free space (`statfs_ignore=`).
@@ -103,6 +115,10 @@ pub struct Settings {
     pub passthrough: Passthrough,
     /// What to leave free in every branch.
     pub reserve: Amount,
+    /// What becomes of a file whose branch runs full while it is written.
+    pub move_when_full: MoveWhenFull,
+    /// With less room than this files are not passed through, so that they can be moved.
+    pub move_guard: Option<Amount>,
     /// Branches that `statfs` leaves out when it adds up.
     pub uncounted: Uncounted,
     /// Marks are listed, in unions that nobody writes.
@@ -160,6 +176,8 @@ impl Default for Options {
                 always_opaque: false,
                 passthrough: Passthrough::Safe,
                 reserve: Amount::ZERO,
+                move_when_full: MoveWhenFull::Never,
+                move_guard: None,
                 uncounted: Uncounted::None,
                 show_marks: false,
                 volatile: false,
@@ -334,6 +352,16 @@ impl Options {
                 return Ok(());
             }
             ("minfreespace", Some(_)) => settings.reserve = size(word, text)?,
+            ("moveonenospc", None | Some("true")) => {
+                settings.move_when_full = MoveWhenFull::AsCreate;
+            }
+            ("nomoveonenospc", None) | ("moveonenospc", Some("false")) => {
+                settings.move_when_full = MoveWhenFull::Never;
+            }
+            ("moveonenospc", Some(_)) => {
+                settings.move_when_full = MoveWhenFull::By(create(word, text)?);
+            }
+            ("moveonenospc_guard", Some(_)) => settings.move_guard = Some(size(word, text)?),
             ("statfs_ignore", Some(_)) => {
                 settings.uncounted = match text {
                     "none" => Uncounted::None,
@@ -399,7 +427,7 @@ const IGNORED: &[&str] = &[
     "subtype",
 ];
 
-fn bad(option: &str, reason: impl Into<String>) -> OptionError {
+pub(crate) fn bad(option: &str, reason: impl Into<String>) -> OptionError {
     OptionError::Value {
         option: option.to_owned(),
         reason: reason.into(),
@@ -503,66 +531,8 @@ pub(crate) fn absolute(text: &str, here: &str) -> String {
         .join(",")
 }
 
-fn size(word: &str, text: &str) -> Result<Amount, OptionError> {
+pub(crate) fn size(word: &str, text: &str) -> Result<Amount, OptionError> {
     Amount::parse(text).ok_or_else(|| bad(word, format!("{text:?} is no size")))
-}
-
-fn seconds(word: &str, text: Option<&str>) -> Result<u64, OptionError> {
-    let Some(text) = text else { return Ok(30) };
-    match text.parse() {
-        Ok(number @ 0..=3600) => Ok(number),
-        _ => Err(bad(
-            word,
-            format!("{text:?} is no number of seconds from 0 to 3600"),
-        )),
-    }
-}
-
-fn create(word: &str, text: &str) -> Result<Create, OptionError> {
-    let mut parts = text.split([':', '=']);
-    let name = parts.next().unwrap_or_default();
-    let values: Vec<&str> = parts.collect();
-    let low = || match values.first() {
-        Some(text) => size(word, text),
-        None => Err(bad(word, "a size must follow the policy")),
-    };
-    let sec = |at: usize| seconds(word, values.get(at).copied());
-    let (policy, most) = match name {
-        "tdp" | "top-down-parent" => (Create::TopDownParent, 0),
-        "rr" | "round-robin" => (Create::RoundRobin, 0),
-        "mfs" | "most-free-space" => (Create::MostFreeSpace(sec(0)?), 1),
-        "mfsrr" => (Create::MostFreeSpaceOrRoundRobin(low()?, sec(1)?), 2),
-        "pmfs" => (Create::ParentMostFreeSpace(sec(0)?), 1),
-        "pmfsrr" => (Create::ParentMostFreeSpaceOrRoundRobin(low()?, sec(1)?), 2),
-        "tdmfs" => (Create::TopDownMostFreeSpace(low()?, sec(1)?), 2),
-        _ => {
-            let (existing, measure) = match name.strip_prefix("ep") {
-                Some(measure) => (true, measure),
-                None => (false, name),
-            };
-            match Measure::ALL.iter().find(|(known, _)| *known == measure) {
-                Some(&(_, measure)) if existing => (Create::Existing(measure), 0),
-                Some(&(_, measure)) => (Create::Any(measure), 0),
-                None => return Err(bad(word, format!("unknown policy {name:?}"))),
-            }
-        }
-    };
-    match values.get(most) {
-        Some(extra) => Err(bad(
-            word,
-            format!("{extra:?} says nothing to policy {name:?}"),
-        )),
-        None => Ok(policy),
-    }
-}
-
-fn copy_up(word: &str, text: &str) -> Result<CopyUp, OptionError> {
-    match text {
-        "tdp" | "top-down-parent" => Ok(CopyUp::TopDownParent),
-        "bup" | "bottom-up-parent" => Ok(CopyUp::BottomUpParent),
-        "bu" | "bottom-up" => Ok(CopyUp::BottomUp),
-        _ => Err(bad(word, format!("unknown policy {text:?}"))),
-    }
 }
 
 impl Settings {

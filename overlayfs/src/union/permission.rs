@@ -45,7 +45,9 @@ impl Amount {
     pub(crate) fn of(self, size: u64) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes,
-            Self::Percent(percent) => size / 100 * u64::from(percent),
+            Self::Percent(percent) => {
+                size / 100 * u64::from(percent) + size % 100 * u64::from(percent) / 100
+            }
         }
     }
 

@@ -30,6 +30,7 @@ pub(crate) struct Union {
     members: RwLock<Arc<Members>>,
     pub(crate) changing: Mutex<()>,
     pub(crate) said: Said,
+    pub(crate) forgetting: AtomicBool,
     pub(crate) table: Table,
     pub(crate) dirs: DirCache,
     pub(crate) handles: Handles,
@@ -57,6 +58,7 @@ pub(crate) struct Counters {
     pub(crate) ring_requests: AtomicU64,
     pub(crate) copy_ups: AtomicU64,
     pub(crate) copied_bytes: AtomicU64,
+    pub(crate) moves: AtomicU64,
     pub(crate) passed_opens: AtomicU64,
     pub(crate) cached_opens: AtomicU64,
 }
@@ -122,6 +124,7 @@ impl Union {
             members: RwLock::new(Arc::new(members)),
             changing: Mutex::new(()),
             said: Said::default(),
+            forgetting: AtomicBool::new(false),
             table: Table::new(root),
             dirs: DirCache::new(room),
             handles: Handles::default(),

@@ -131,6 +131,11 @@ impl Union {
         self.start_watching(&self.members());
     }
 
+    /// The union as its threads share it.
+    pub(crate) fn myself(&self) -> Option<Arc<Self>> {
+        self.watching.me.get()?.upgrade()
+    }
+
     /// Starts the thread that waits for events, if the settings want it.
     pub(crate) fn start_watching(&self, members: &Members) {
         let wanted = members.settings.direct_changes == DirectChanges::Notify;
