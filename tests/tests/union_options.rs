@@ -196,7 +196,7 @@ fn privileged_union_moves_files_off_a_full_branch() {
         assert_eq!(union.status()["moves"], 1);
         // several links stay, and the caller learns of it
         let said = union.sh(
-            "head -c 3000000 random > a/d/g; ln m/d/g m/d/h; { cat random >> m/d/g; } 2>&1 || :",
+            "until test $(stat -f -c %f a) -ge 1000; do :; done; head -c 3000000 random > a/d/g; ln m/d/g m/d/h; { cat random >> m/d/g; } 2>&1 || :",
         );
         assert!(said.contains("No space left on device"), "{said}");
         assert_eq!(union.sh("ls a/d; cmp -n 3000000 random m/d/h"), "g\nh");
@@ -204,7 +204,7 @@ fn privileged_union_moves_files_off_a_full_branch() {
             .rbox(&["remount", "-o", "nomoveonenospc", "m"])
             .run()
             .success();
-        union.sh("rm m/d/g m/d/h; head -c 3000000 random > a/d/g");
+        union.sh("rm m/d/g m/d/h; until test $(stat -f -c %f a) -ge 1000; do :; done; head -c 3000000 random > a/d/g");
         let said = union.sh("{ cat random >> m/d/g; } 2>&1 || :");
         assert!(said.contains("No space left on device"), "{said}");
     }
