@@ -78,10 +78,20 @@ fn privileged_union_keeps_the_transport_it_was_mounted_with() {
 #[test]
 #[ignore = "needs root: run by cargo xtask test"]
 fn privileged_union_serves_others_during_a_long_copy() {
-    let union = Union::new(
-        "truncate -s 40G b/large; echo small > b/small",
-        "dirs=a=rw:b=ro",
-    );
+    let union = Union::new("echo small > b/small", "dirs=a=rw:b=ro");
+    // A quick machine may have copied the file before the others had their turn on a busy one; if the
+    // copy holds them up, they have it never.
+    let served = (1..=8).any(|attempt| {
+        let served = others_are_served_during_a_long_copy(&union);
+        assert_eq!(union.status()["copy_ups"], attempt);
+        served
+    });
+    assert!(served, "each copy took longer than the others' work");
+}
+
+/// Whether others came and went before twenty openers of a large file had it copied.
+fn others_are_served_during_a_long_copy(union: &Union) -> bool {
+    union.sh("rm -f m/large a/.wh.large; truncate -s 40G b/large");
     // A sparse file is copied at once; a hole in every page makes it long.
     union.enter(|at| {
         let file = fs::OpenOptions::new().write(true).open(at.join("b/large"));
@@ -93,18 +103,22 @@ fn privileged_union_serves_others_during_a_long_copy() {
     let server = union.status()["server"].as_u64().unwrap();
     let mut waiting = Vec::new();
     for _ in 0..20 {
-        let script = "exec 9>>m/large";
-        let opener = union.lab.command("sh").args(["-c", script]);
+        let opener = union.lab.command("sh").args(["-c", "exec 9>>m/large"]);
         waiting.push(opener.directory(union.lab.directory()).spawn());
     }
     // What is being made has no name yet: only the server's descriptor shows it.
     let descriptors = format!("ls -l /proc/{server}/fd | grep -c deleted || :");
-    eventually("the copy has begun", || union.sh(&descriptors) != "0");
+    let mut ended = |some: usize| {
+        let ended = waiting.iter_mut().filter_map(|one| one.ended()).count();
+        ended >= some
+    };
+    eventually("the copy has begun", || {
+        union.sh(&descriptors) != "0" || ended(20)
+    });
     union.sh("cat m/small; ls m; echo new > m/new; cat m/new; mv m/new m/other; rm m/other");
-    let waits = waiting.iter_mut().filter_map(|one| one.ended()).count() < 20;
-    assert!(waits, "the copy took longer than the others' work");
+    let served = !ended(1);
     for one in waiting {
         one.finish().success();
     }
-    assert_eq!(union.status()["copy_ups"], 1);
+    served
 }
