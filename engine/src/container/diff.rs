@@ -13,10 +13,10 @@ use overlayfs::stack::Stack;
 use sys::fs::Dir;
 
 use crate::Engine;
+use crate::container::held::Held;
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
-use crate::monitor::claim::{Claim, Claimed};
-use crate::store::{Container, Status};
+use crate::store::Container;
 use crate::union;
 
 /// What a start makes in the writable layer to mount the engine's own things on. A user's places
@@ -111,21 +111,10 @@ impl Engine {
         let place = self.store().union_of(container.id(), "root");
         let work = || work(&self.layers_of(container, &place, Extent::Whole)?);
         loop {
-            match Claim::of(container)? {
-                Claimed::Lives(Status::Restarting) => {
-                    let text = format!(
-                        "Container {} is restarting, wait until the container is running",
-                        container.id()
-                    );
-                    return Err(Error::conflict(text));
-                }
-                Claimed::Lives(_) => return work(),
-                // A monitor that died just now: its end is recorded.
-                Claimed::Ours(claim) if container.run.init()?.is_some() => {
-                    self.clear_up(container.id(), claim)?;
-                }
-                Claimed::Ours(claim) => {
-                    self.take_back(container.id(), claim.run());
+            match Held::of(self, container)? {
+                Held::Lives => return work(),
+                Held::Changed => {}
+                Held::Rests(claim) => {
                     let union = union::root(self, container)?.into_iter().collect();
                     let done = union::while_mounted(self, container, union, work);
                     claim.clear()?;

@@ -9,6 +9,7 @@ pub mod copy;
 pub mod create;
 pub mod diff;
 pub mod exec;
+mod held;
 pub mod inspect;
 pub mod kill;
 pub mod list;

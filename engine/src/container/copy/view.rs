@@ -7,14 +7,14 @@ use runtime::Root;
 use sys::fs::Dir;
 
 use crate::Engine;
+use crate::container::held::Held;
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
-use crate::monitor::claim::{Claim, Claimed};
 use crate::monitor::files::paths;
 use crate::monitor::specify::layers;
 use crate::mount::{Missing, settle_sources};
 use crate::spec::file_mounts;
-use crate::store::{Container, Status};
+use crate::store::Container;
 use crate::union;
 
 /// Does something in a container's root directory, in a thread that has its mounts.
@@ -25,25 +25,15 @@ pub(super) fn with_files<T: Send>(
 ) -> Result<T> {
     loop {
         let container = engine.store().load(id)?;
-        match Claim::of(&container)? {
-            Claimed::Lives(Status::Restarting) => {
-                return Err(Error::conflict(format!(
-                    "Container {id} is restarting, wait until the container is running"
-                )));
-            }
-            Claimed::Lives(_) => {
+        match Held::of(engine, &container)? {
+            Held::Lives => {
                 if let Some(process) = living(&container)? {
                     return inside(&container, &process, work);
                 }
                 // It has just ended: its monitor will go, or start it again.
             }
-            // A monitor that died just now: its end is recorded, or with --rm the container goes.
-            Claimed::Ours(claim) if container.run.init()?.is_some() => {
-                engine.clear_up(id, claim)?;
-            }
-            Claimed::Ours(claim) => {
-                // what one left that died before its container had a process
-                engine.take_back(id, claim.run());
+            Held::Changed => {}
+            Held::Rests(claim) => {
                 let done = mounted(engine, &container, work);
                 claim.clear()?;
                 return done;
