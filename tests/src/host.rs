@@ -117,6 +117,18 @@ impl Host {
             .text()
     }
 
+    /// Makes this a host whose firewall is managed with `iptables`, or leaves it as it is for `nft`:
+    /// rbox takes the hand that fits.
+    ///
+    /// # Panics
+    /// When there is no `iptables`.
+    #[track_caller]
+    pub fn have_firewall(&self, hand: &str) {
+        if hand == "iptables" {
+            self.sh("iptables -A INPUT -s 192.0.2.1 -j DROP");
+        }
+    }
+
     /// Reads a file of the host, if it is there and readable.
     pub fn read(&self, path: &str) -> Option<String> {
         self.enter(|| std::fs::read(path).ok())

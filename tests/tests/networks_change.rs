@@ -39,9 +39,7 @@ fn places(lab: &Lab, name: &str) -> String {
 fn privileged_connect_plugs_a_running_container_in_and_out() {
     for firewall in ["nft", "iptables"] {
         let lab = Lab::with_busybox();
-        if firewall == "iptables" {
-            lab.sh("iptables -A INPUT -s 192.0.2.1 -j DROP");
-        }
+        lab.have_firewall(firewall);
         let before = lab.sh("ip -br link | awk '{print $1}' | sort");
         rbox(&lab, "network create --subnet 10.1.0.0/24 a");
         rbox(&lab, "network create --subnet 10.2.0.0/24 b");
@@ -132,9 +130,7 @@ fn privileged_connect_of_a_stopped_container_counts_at_its_start() {
 fn privileged_connect_moves_published_ports() {
     for firewall in ["nft", "iptables"] {
         let (lab, outside) = lab_with_echo();
-        if firewall == "iptables" {
-            lab.sh("iptables -A INPUT -s 192.0.2.1 -j DROP");
-        }
+        lab.have_firewall(firewall);
         rbox(&lab, "network create --subnet 10.1.0.0/24 a");
         rbox(&lab, "network create --subnet 10.2.0.0/24 b");
         rbox(&lab, "network create --subnet 10.3.0.0/24 --internal in");

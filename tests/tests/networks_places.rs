@@ -175,9 +175,7 @@ fn privileged_places_have_options_that_inspect_shows() {
 fn privileged_places_with_the_highest_priority_are_the_way_out() {
     for firewall in ["nft", "iptables"] {
         let (lab, outside) = lab_with_echo();
-        if firewall == "iptables" {
-            lab.sh("iptables -A INPUT -s 192.0.2.1 -j DROP");
-        }
+        lab.have_firewall(firewall);
         rbox(
             &lab,
             "network create --subnet 10.1.0.0/24 -o com.docker.network.bridge.enable_icc=false aa",

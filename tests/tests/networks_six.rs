@@ -21,9 +21,7 @@ fn pings6(lab: &Lab, from: &str, to: &str) -> bool {
 fn privileged_six_addresses_of_both_families() {
     for firewall in ["nft", "iptables"] {
         let lab = Lab::with_busybox();
-        if firewall == "iptables" {
-            lab.sh("iptables -A INPUT -s 192.0.2.1 -j DROP");
-        }
+        lab.have_firewall(firewall);
         rbox(
             &lab,
             "network create --ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64 a",
@@ -94,9 +92,7 @@ fn privileged_six_addresses_of_both_families() {
 fn privileged_six_ports_are_published_to_the_container_itself() {
     for firewall in ["nft", "iptables"] {
         let (lab, outside) = lab_with_echo();
-        if firewall == "iptables" {
-            lab.sh("iptables -A INPUT -s 192.0.2.1 -j DROP");
-        }
+        lab.have_firewall(firewall);
         rbox(
             &lab,
             "network create --ipv6 --subnet 10.1.0.0/24 --subnet fd00:1::/64 a",

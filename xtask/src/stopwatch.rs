@@ -44,19 +44,14 @@ pub(crate) struct Stopwatch {
 impl Stopwatch {
     /// Starts one; it is this program again.
     pub(crate) fn new(lab: &Lab) -> Result<Self> {
-        let own = std::env::current_exe().context("/proc is not mounted")?;
-        let own = own.display().to_string();
+        let own = own_path()?;
         let running = lab.command(&own).arg("stopwatch").spawn();
         Ok(Self { running })
     }
 
     /// Starts one whose commands see the lab as a host that has version 1 of cgroups alone.
     pub(crate) fn without_unified(lab: &Lab) -> Result<Self> {
-        let own = std::env::current_exe().context("/proc is not mounted")?;
-        let script = format!(
-            "umount {UNIFIED} && exec {} stopwatch",
-            own.to_str().context("a path that is no text")?
-        );
+        let script = format!("umount {UNIFIED} && exec {} stopwatch", own_path()?);
         let words = ["-m", "--propagation", "private", "sh", "-c", &script];
         let running = lab.command("unshare").args(words).spawn();
         Ok(Self { running })
@@ -72,4 +67,10 @@ impl Stopwatch {
         }
         Ok(Duration::from_micros(micros.parse()?))
     }
+}
+
+/// The running program.
+fn own_path() -> Result<String> {
+    let own = std::env::current_exe().context("/proc is not mounted")?;
+    Ok(own.display().to_string())
 }
