@@ -39,8 +39,29 @@ const KINDS: &[&str] = &[
     "e",    // a symbolic link to a directory
 ];
 
+/// Marks a name as hidden, in the form that the union's options name.
+fn white_out(overlay: bool, at: &Path, name: &str) {
+    fs::create_dir_all(at).unwrap();
+    if overlay {
+        let kind = FileType::CharacterDevice;
+        mknodat(CWD, at.join(name), kind, Mode::empty(), 0).unwrap();
+    } else {
+        fs::write(at.join(format!(".wh.{name}")), "").unwrap();
+    }
+}
+
+/// Marks a directory as merging with none below.
+fn make_opaque(overlay: bool, at: &Path) {
+    fs::create_dir_all(at).unwrap();
+    if overlay {
+        setxattr(at, "trusted.overlay.opaque", b"y", XattrFlags::empty()).unwrap();
+    } else {
+        fs::write(at.join(".wh..wh.opq"), "").unwrap();
+    }
+}
+
 /// Makes an object in the branches and what it looks like in the plain directory.
-fn build(kind: &str, name: &str, [above, below, plain]: [&Path; 3]) {
+fn build(overlay: bool, (kind, name): (&str, &str), [above, below, plain]: [&Path; 3]) {
     let dir = |at: &Path| fs::create_dir_all(at.join(name)).unwrap();
     let file = |at: &Path, name: &str, text: &str| {
         fs::create_dir_all(at.join(name).parent().unwrap()).unwrap();
@@ -52,13 +73,13 @@ fn build(kind: &str, name: &str, [above, below, plain]: [&Path; 3]) {
         match letter {
             'f' => file(below, name, "low\n"),
             'F' => file(above, name, "high\n"),
-            'W' => file(above, &format!(".wh.{name}"), ""),
+            'W' => white_out(overlay, above, name),
             'd' => dir(below),
             'D' => dir(above),
             'x' => file(below, &inner("low"), "low\n"),
             'X' => file(above, &inner("high"), "high\n"),
-            'H' => file(above, &inner(".wh.low"), ""),
-            'O' => file(above, &inner(".wh..wh.opq"), ""),
+            'H' => white_out(overlay, &above.join(name), "low"),
+            'O' => make_opaque(overlay, &above.join(name)),
             'l' | 'L' | 'k' | 'e' => {
                 let at = if letter == 'L' { above } else { below };
                 fs::create_dir_all(at).unwrap();
@@ -331,8 +352,9 @@ fn as_a_plain_directory(options: &str) {
             fs::create_dir(&below).unwrap();
             fs::create_dir(&plain).unwrap();
             let places = [above.as_path(), below.as_path(), plain.as_path()];
-            build(case.one, "one", places);
-            build(case.two, "two", places);
+            let overlay = options.contains("whform=overlay");
+            build(overlay, (case.one, "one"), places);
+            build(overlay, (case.two, "two"), places);
         }
         Vec::new()
     });
@@ -374,4 +396,17 @@ fn privileged_union_does_everything_as_a_plain_directory_does() {
 #[ignore = "needs root: run by cargo xtask test"]
 fn privileged_union_does_everything_as_a_plain_directory_does_when_names_are_kept() {
     as_a_plain_directory("udba=notify,passthrough=all");
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_does_everything_as_a_plain_directory_does_with_overlayfs_marks() {
+    as_a_plain_directory("whform=overlay,udba=reval");
+    as_a_plain_directory("whform=overlay,udba=notify,passthrough=all");
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_does_everything_as_a_plain_directory_does_with_marks_of_both_forms() {
+    as_a_plain_directory("whform=auto");
 }

@@ -1,5 +1,6 @@
 //! Attributes, extended attributes, links' targets and free space.
 
+use std::borrow::Cow;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -13,7 +14,6 @@ use rustix::io::Errno;
 use crate::union::Res;
 use crate::union::branch::{Members, lock};
 use crate::union::handle::Handle;
-use crate::union::marks::XATTR_PREFIX;
 use crate::union::node::{Node, Real};
 use crate::union::options::Uncounted;
 use crate::union::tree::{Reach, Union, fd_path, stat_fd};
@@ -164,9 +164,7 @@ impl Union {
         name: &CStr,
         size: usize,
     ) -> Res<(usize, Vec<u8>)> {
-        if name.to_bytes().starts_with(XATTR_PREFIX) {
-            return Err(Errno::NODATA);
-        }
+        let name = &*members.marks().stored_xattr(name).ok_or(Errno::NODATA)?;
         let (reach, _) = self.reach(members, node)?;
         let path = reach.path();
         let mut value = vec![0; size];
@@ -197,9 +195,8 @@ impl Union {
         let length = listed?;
         let shown: Vec<u8> = names[..length]
             .split_inclusive(|&byte| byte == 0)
-            .filter(|name| !name.starts_with(XATTR_PREFIX))
-            .flatten()
-            .copied()
+            .filter_map(|name| members.marks().shown_xattr(name))
+            .flat_map(Cow::into_owned)
             .collect();
         if size > 0 && shown.len() > size {
             return Err(Errno::RANGE);
@@ -215,9 +212,7 @@ impl Union {
         flags: u32,
         kill: bool,
     ) -> Res<()> {
-        if name.to_bytes().starts_with(XATTR_PREFIX) {
-            return Err(Errno::PERM);
-        }
+        let name = &*members.marks().stored_xattr(name).ok_or(Errno::PERM)?;
         self.writable(members, node, false)?;
         let fd = self.object(members, node)?;
         let path = fd_path(&fd);
@@ -230,9 +225,7 @@ impl Union {
     }
 
     pub(crate) fn remove_xattr(&self, members: &Members, node: &Arc<Node>, name: &CStr) -> Res<()> {
-        if name.to_bytes().starts_with(XATTR_PREFIX) {
-            return Err(Errno::NODATA);
-        }
+        let name = &*members.marks().stored_xattr(name).ok_or(Errno::NODATA)?;
         let (reach, at) = self.reach(members, node)?;
         if !members.branch(at).is_writable() {
             // Nothing to remove is no reason to copy.

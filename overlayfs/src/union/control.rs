@@ -82,6 +82,9 @@ fn spoken<'a>(name: &'a CStr, word: &CStr) -> Option<(&'a [u8], &'a [u8])> {
 pub struct Status {
     /// The branches, top first.
     pub branches: Vec<BranchStatus>,
+    /// The form of the marks, as an option's value.
+    #[serde(default)]
+    pub form: String,
     /// Where new objects go, as an option's value.
     pub create: String,
     /// Where copies go.
@@ -202,6 +205,7 @@ impl Union {
                     open: branch.opens.load(Ordering::Relaxed),
                 })
                 .collect(),
+            form: members.settings.form.to_string(),
             create: members.settings.create.to_string(),
             copy_up: members.settings.copy_up.to_string(),
             direct_changes: members.settings.direct_changes.to_string(),
@@ -247,6 +251,13 @@ impl Union {
             return Err(UnionError::Refused(text.into(), libc::EINVAL));
         }
         let old = self.members();
+        if let Some(form) = options.form.filter(|form| *form != old.settings.form) {
+            let text = format!(
+                "whform={form} is for union mount: this union's branches hold marks in the form {}",
+                old.settings.form
+            );
+            return Err(UnionError::Refused(text, libc::EINVAL));
+        }
         let mut branches = old.branches.clone();
         let writable = options.read_only != Some(true);
         for change in &options.changes {

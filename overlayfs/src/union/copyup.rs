@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::union::Res;
 use crate::union::branch::{Branch, COPIES, Members, lock};
-use crate::union::marks::{XATTR_PREFIX, work_name};
+use crate::union::marks::{Marks, work_name};
 use crate::union::node::{Node, Places, Real};
 use crate::union::permission::XattrClasses;
 use crate::union::policy;
@@ -80,11 +80,13 @@ impl Union {
         let before = stat_fd(&above)?;
         let branch = members.branch(at);
         let note = (at < top).then_some(node.ino);
-        let made_now = copy_dir(self, branch, &source, &above, &name, note);
+        let marks = members.marks();
+        let made_now = copy_dir((self, marks), branch, &source, &above, &name, note);
         keep_times(&above, &before);
         match made_now {
-            Ok(()) => made.dirs.push((Arc::clone(node), above.clone(), at)),
-            Err(Errno::EXIST) => {}
+            Ok(false) => made.dirs.push((Arc::clone(node), above.clone(), at)),
+            // It hides what the whiteout hid, and stays.
+            Ok(true) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -265,12 +267,17 @@ impl Union {
 }
 
 /// Copies attributes and extended attributes; the owner before the mode, since chown clears bits.
-fn copy_metadata(branch: &Branch, source: &OwnedFd, stat: &Statx, copy: impl AsFd) -> Res<()> {
+fn copy_metadata(
+    (branch, marks): (&Branch, Marks),
+    source: &OwnedFd,
+    stat: &Statx,
+    copy: impl AsFd,
+) -> Res<()> {
     let copy = copy.as_fd();
     let path = fd_path(copy);
     let owner = (Uid::from_raw(stat.stx_uid), Gid::from_raw(stat.stx_gid));
     chownat(copy, c"", Some(owner.0), Some(owner.1), AtFlags::EMPTY_PATH)?;
-    copy_xattrs(source, &path, branch.permission.ignored_xattrs)?;
+    copy_xattrs(source, &path, branch.permission.ignored_xattrs, marks)?;
     if kind_of(stat) != libc::S_IFLNK {
         let mode = Mode::from_raw_mode(u32::from(stat.stx_mode) & 0o7777);
         chmodat(CWD, &path, mode, AtFlags::empty())?;
@@ -278,7 +285,7 @@ fn copy_metadata(branch: &Branch, source: &OwnedFd, stat: &Statx, copy: impl AsF
     utimensat(copy, c"", &times_of(stat), AtFlags::EMPTY_PATH)
 }
 
-fn copy_xattrs(source: &OwnedFd, copy: &str, ignored: XattrClasses) -> Res<()> {
+fn copy_xattrs(source: &OwnedFd, copy: &str, ignored: XattrClasses, marks: Marks) -> Res<()> {
     let from = fd_path(source);
     let mut names = vec![0; 64 << 10];
     let length = match listxattr(&from, &mut names[..]) {
@@ -290,7 +297,7 @@ fn copy_xattrs(source: &OwnedFd, copy: &str, ignored: XattrClasses) -> Res<()> {
         .split(|&byte| byte == 0)
         .filter(|name| !name.is_empty())
     {
-        if name.starts_with(XATTR_PREFIX) {
+        if marks.shown_xattr(name).is_none() {
             continue;
         }
         value.resize(64 << 10, 0);
@@ -322,24 +329,24 @@ fn note_origin(union: &Union, branch: &Branch, copy: impl AsFd, origin: Option<u
 }
 
 fn copy_dir(
-    union: &Union,
+    (union, marks): (&Union, Marks),
     branch: &Branch,
     source: &OwnedFd,
     above: &OwnedFd,
     name: &CStr,
     note: Option<u64>,
-) -> Res<()> {
+) -> Res<bool> {
     let work = work_name();
     mkdirat(above, &work, Mode::RWXU)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let done = openat(above, &work, flags, Mode::empty()).and_then(|dir| {
         clear_inherited(&dir);
         note_origin(union, branch, &dir, note)?;
-        copy_metadata(branch, source, &stat_fd(source)?, &dir)?;
-        renameat_with(above, &work, above, name, RenameFlags::NOREPLACE)
+        copy_metadata((branch, marks), source, &stat_fd(source)?, &dir)?;
+        marks.settle_dir(above, &work, name)
     });
     if done.is_err() {
-        let _ = unlinkat(above, &work, AtFlags::REMOVEDIR);
+        let _ = marks.purge(above.as_fd(), &work);
     }
     done
 }
@@ -396,7 +403,8 @@ impl Copy<'_> {
 
     fn dress(self, copy: &OwnedFd) -> Res<()> {
         note_origin(self.union, self.branch, copy, self.note)?;
-        copy_metadata(self.branch, self.source, self.stat, copy)
+        let marks = self.union.members().marks();
+        copy_metadata((self.branch, marks), self.source, self.stat, copy)
     }
 
     fn place_regular(self, dir: &OwnedFd, name: &CStr) -> Res<()> {

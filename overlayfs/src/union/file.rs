@@ -1,7 +1,7 @@
 //! Files that are open: passed through to the kernel where possible, else served here.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, RwLock};
 
@@ -12,6 +12,7 @@ use crate::union::Res;
 use crate::union::attrs::kill_privileges;
 use crate::union::branch::{Branch, Members, lock};
 use crate::union::handle::{Backing, Handle, Opened};
+use crate::union::marks::Entry;
 use crate::union::node::{Node, Real};
 use crate::union::options::Passthrough;
 use crate::union::tree::{Reach, Union, fd_path, stat_fd};
@@ -343,7 +344,7 @@ impl Union {
 
     fn has(&self, members: &Members, dir: &Arc<Node>, name: &CStr, at: u16) -> bool {
         self.dir_fd(members, dir, at)
-            .and_then(|fd| crate::union::tree::stat_at(fd.as_fd(), name))
-            .is_ok()
+            .and_then(|fd| members.marks().entry(&fd, name, false))
+            .is_ok_and(|entry| matches!(entry, Entry::Object(_)))
     }
 }

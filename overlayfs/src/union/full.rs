@@ -4,7 +4,7 @@
 //! with little room are not passed through while this is asked for.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -15,7 +15,7 @@ use crate::union::Res;
 use crate::union::branch::{Branch, Members, lock};
 use crate::union::copyup::keep_times;
 use crate::union::handle::Handle;
-use crate::union::marks::is_whited_out;
+use crate::union::marks::Entry;
 use crate::union::node::Node;
 use crate::union::options::MoveWhenFull;
 use crate::union::policy::{self, Create};
@@ -142,7 +142,7 @@ impl Union {
         for &at in places.at.iter().filter(between) {
             let fd = self.dir_fd(members, dir, at)?;
             let marks = at < target && members.branch(at).permission.whiteouts;
-            if stat_at(&fd, name).is_ok() || marks && is_whited_out(fd.as_fd(), name)? {
+            if !matches!(members.marks().entry(&fd, name, marks)?, Entry::Missing) {
                 return Ok(false);
             }
         }

@@ -15,7 +15,7 @@ use sys::fuse::Identity;
 use crate::union::Res;
 use crate::union::branch::Members;
 use crate::union::copyup::Made;
-use crate::union::marks::{clear_whiteout, is_reserved, make_opaque, purge, work_name};
+use crate::union::marks::{Marks, work_name};
 use crate::union::node::Node;
 use crate::union::policy;
 use crate::union::tree::{Reach, Union, fd_path};
@@ -94,7 +94,9 @@ impl Union {
         name: &CStr,
         new: &New<'_>,
     ) -> Res<(u16, Arc<OwnedFd>, Option<OwnedFd>)> {
-        if is_reserved(name.to_bytes()) {
+        let marks = members.marks();
+        let is_mark = matches!(new, New::Node(mode, device) if marks.is_mark(*mode, *device));
+        if marks.is_reserved(name.to_bytes()) || is_mark {
             return Err(Errno::PERM);
         }
         let look = self.look(members, dir, name, true)?;
@@ -108,14 +110,14 @@ impl Union {
             let opaque = is_dir
                 && (members.settings.always_opaque
                     || look.whiteout == Some(at) && self.is_below(members, dir, name, at)?);
-            let done = self
-                .ensure_dir(members, dir, at, &mut made)
-                .and_then(|fd| make_in(caller, &fd, name, new, opaque).map(|file| (fd, file)));
+            let done = self.ensure_dir(members, dir, at, &mut made).and_then(|fd| {
+                let make = |name: &CStr| make_in((caller, marks), &fd, name, new, opaque);
+                let over = look.whiteout == Some(at);
+                let file = marks.make(&fd, name, over, make)?;
+                Ok((fd, file))
+            });
             match done {
                 Ok((fd, file)) => {
-                    if look.whiteout == Some(at) {
-                        clear_whiteout(fd.as_fd(), name)?;
-                    }
                     self.touch(members, dir, at);
                     return Ok((at, fd, file));
                 }
@@ -203,7 +205,7 @@ impl Union {
         dir: &Arc<Node>,
         name: &CStr,
     ) -> Res<(u16, Arc<OwnedFd>)> {
-        if is_reserved(name.to_bytes()) {
+        if members.marks().is_reserved(name.to_bytes()) {
             return Err(Errno::PERM);
         }
         let at = self.writable(members, node, false)?;
@@ -217,23 +219,22 @@ impl Union {
         let mut made = Made::default();
         let (reach, _) = self.reach(members, node)?;
         let done = self.ensure_dir(members, dir, at, &mut made).and_then(|fd| {
-            match &reach {
+            let link = |name: &CStr| match &reach {
                 Reach::Fd(file) => linkat(
                     rustix::fs::CWD,
                     fd_path(file),
                     &fd,
                     name,
                     AtFlags::SYMLINK_FOLLOW,
-                )?,
-                Reach::Name(from, old) => linkat(from, old, &fd, name, AtFlags::empty())?,
-            }
+                ),
+                Reach::Name(from, old) => linkat(from, old, &fd, name, AtFlags::empty()),
+            };
+            let over = look.whiteout == Some(at);
+            members.marks().make(&fd, name, over, link)?;
             Ok(fd)
         });
         match done {
             Ok(fd) => {
-                if look.whiteout == Some(at) {
-                    clear_whiteout(fd.as_fd(), name)?;
-                }
                 self.touch(members, dir, at);
                 Ok((at, fd))
             }
@@ -253,7 +254,7 @@ fn chance() -> u64 {
 }
 
 fn make_in(
-    caller: &Caller<'_>,
+    (caller, marks): (&Caller<'_>, Marks),
     dir: &OwnedFd,
     name: &CStr,
     new: &New<'_>,
@@ -264,7 +265,7 @@ fn make_in(
     let done = match new {
         New::Dir(mode) if opaque => {
             drop(acting);
-            return make_opaque_dir(caller, dir, name, *mode).map(|()| None);
+            return make_opaque_dir((caller, marks), dir, name, *mode).map(|()| None);
         }
         New::Dir(mode) => mkdirat(dir, name, Mode::from_raw_mode(*mode)).map(|()| None),
         New::Node(mode, device) => {
@@ -283,7 +284,12 @@ fn make_in(
 }
 
 /// Makes a directory that is opaque from the moment that it can be seen.
-fn make_opaque_dir(caller: &Caller<'_>, dir: &OwnedFd, name: &CStr, mode: u32) -> Res<()> {
+fn make_opaque_dir(
+    (caller, marks): (&Caller<'_>, Marks),
+    dir: &OwnedFd,
+    name: &CStr,
+    mode: u32,
+) -> Res<()> {
     let work = work_name();
     let made = {
         let _acting = caller.identity.act_as(caller.uid, caller.gid);
@@ -293,9 +299,9 @@ fn make_opaque_dir(caller: &Caller<'_>, dir: &OwnedFd, name: &CStr, mode: u32) -
     made?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let done = openat(dir, &work, flags, Mode::empty())
-        .and_then(|fd| make_opaque(fd.as_fd()))
+        .and_then(|fd| marks.make_opaque(fd))
         .and_then(|()| renameat_with(dir, &work, dir, name, RenameFlags::NOREPLACE));
-    if done.is_err() && purge(dir.as_fd(), &work).is_err() {
+    if done.is_err() && marks.purge(dir.as_fd(), &work).is_err() {
         let _ = unlinkat(dir, &work, AtFlags::REMOVEDIR);
     }
     done

@@ -1,153 +1,268 @@
-//! Marks on disk: whiteouts and opaque directories, in aufs's form.
+//! Marks on disk, whiteouts and opaque directories, in whichever form a union keeps them.
+//!
+//! All else asks here what a name is and has names taken away, made and moved: it does not know
+//! whether a mark stands beside the name that it hides (aufs) or in its place (overlayfs).
+//! Whatever is done, what a mark hides is at no moment visible.
 //!
 //! ```text
-//! .wh.NAME            hides NAME in lower branches; a link to .wh..wh.aufs of the branch's root
-//! DIR/.wh..wh.opq     DIR does not merge with lower directories of its name
-//! .wh..wh.tmp.N       a work in progress; invisible, and taken away with its directory
+//! .wh..wh.tmp.N       a work in progress; invisible in every form, and taken away with its directory
 //! ```
 
+pub(crate) mod aufs;
+mod change;
+pub(crate) mod overlay;
+
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, StatxFlags, linkat, openat, statx, unlinkat};
+use rustix::fs::{FileType, Mode, OFlags, RawDir, Statx, openat};
 use rustix::io::Errno;
 
 use crate::union::Res;
-use crate::union::branch::Branch;
+use crate::union::branch::Members;
+use crate::union::form::Form;
+use crate::union::tree::stat_at;
 
-pub(crate) const PREFIX: &[u8] = b".wh.";
-pub(crate) const OPAQUE: &CStr = c".wh..wh.opq";
-const BASE: &CStr = c".wh..wh.aufs";
+const WORK: &[u8] = b".wh..wh.tmp.";
 /// Extended attributes of the union itself; never shown.
-pub(crate) const XATTR_PREFIX: &[u8] = b"trusted.rbox.";
+const OWN_XATTRS: &[u8] = b"trusted.rbox.";
 
-/// Whether a name belongs to the marks and so does not exist in the union.
-pub(crate) fn is_reserved(name: &[u8]) -> bool {
-    name.starts_with(PREFIX)
+/// The marks of a union.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Marks {
+    form: Form,
+    /// They are shown as what they are on disk.
+    shown: bool,
 }
 
-fn whiteout_name(name: &CStr) -> CString {
-    let mut bytes = PREFIX.to_vec();
-    bytes.extend_from_slice(name.to_bytes());
-    CString::new(bytes).unwrap_or_default()
+/// What a name is in a directory of a branch.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, on the stack, mostly objects"
+)]
+pub(crate) enum Entry {
+    Missing,
+    Whiteout,
+    Object(Statx),
+}
+
+/// What an entry of a branch's directory is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Found<'a> {
+    Object(&'a CStr),
+    /// A mark, and the name that it hides.
+    Whiteout(&'a CStr, &'a [u8]),
+    /// Another mark, or a work in progress.
+    Own(&'a CStr),
+}
+
+/// What a change of an entry of a branch's directory means.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    Nothing,
+    /// The directory itself may merge with others now.
+    Merging,
+    /// Another object has this name.
+    Name(CString),
+    /// This name may be hidden now, or no longer.
+    Hiding(CString),
 }
 
 /// A name for something that is not ready to be seen.
 pub(crate) fn work_name() -> CString {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let text = format!(".wh..wh.tmp.{}.{number}", std::process::id());
+    let text = format!(
+        "{}{}.{number}",
+        String::from_utf8_lossy(WORK),
+        std::process::id()
+    );
     CString::new(text).unwrap_or_default()
 }
 
-fn exists(dir: BorrowedFd<'_>, name: &CStr) -> Res<bool> {
-    match statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE) {
-        Ok(_) => Ok(true),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => Ok(false),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Whether `name` is whited out in this directory of a branch.
-pub(crate) fn is_whited_out(dir: BorrowedFd<'_>, name: &CStr) -> Res<bool> {
-    exists(dir, &whiteout_name(name))
-}
-
-/// Whether the directory `name` in `dir` is opaque.
-pub(crate) fn is_opaque(dir: BorrowedFd<'_>, name: &CStr) -> Res<bool> {
-    let mut path = name.to_bytes().to_vec();
-    path.push(b'/');
-    path.extend_from_slice(OPAQUE.to_bytes());
-    exists(dir, &CString::new(path).map_err(|_| Errno::INVAL)?)
-}
-
-fn empty_file(dir: BorrowedFd<'_>, name: &CStr) -> Res<()> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    openat(dir, name, flags, Mode::from_raw_mode(0o444)).map(drop)
-}
-
-/// Marks a directory opaque; done already is success.
-pub(crate) fn make_opaque(dir: BorrowedFd<'_>) -> Res<()> {
-    match empty_file(dir, OPAQUE) {
-        Err(Errno::EXIST) => Ok(()),
-        other => other,
-    }
-}
-
-/// Hides `name` in the branches below; true when the mark is new.
-pub(crate) fn white_out(branch: &Branch, dir: BorrowedFd<'_>, name: &CStr) -> Res<bool> {
-    let mark = whiteout_name(name);
-    if !branch.permission.separate_whiteouts {
-        let mut linked = linkat(&branch.root, BASE, dir, &mark, AtFlags::empty());
-        if linked == Err(Errno::NOENT) {
-            match empty_file(branch.root.as_fd(), BASE) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(errno),
-            }
-            linked = linkat(&branch.root, BASE, dir, &mark, AtFlags::empty());
-        }
-        match linked {
-            Ok(()) => return Ok(true),
-            Err(Errno::EXIST) => return Ok(false),
-            // too many links, or a file system that has none
-            Err(Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(errno),
+impl Members {
+    /// The union's marks.
+    pub(crate) fn marks(&self) -> Marks {
+        Marks {
+            form: self.settings.form,
+            shown: self.settings.show_marks,
         }
     }
-    match empty_file(dir, &mark) {
-        Ok(()) => Ok(true),
-        Err(Errno::EXIST) => Ok(false),
-        Err(errno) => Err(errno),
-    }
 }
 
-/// Takes a whiteout away; none there is success.
-pub(crate) fn clear_whiteout(dir: BorrowedFd<'_>, name: &CStr) -> Res<()> {
-    match unlinkat(dir, whiteout_name(name), AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(()),
-        Err(errno) => Err(errno),
+/// Looking.
+impl Marks {
+    /// Marks of a form, not shown.
+    pub(crate) fn of(form: Form) -> Self {
+        Self { form, shown: false }
     }
-}
 
-/// Calls `each` with every entry of a directory but `.` and `..`; a break ends it.
-pub(crate) fn for_each_entry(
-    dir: BorrowedFd<'_>,
-    mut each: impl FnMut(&CStr, u64, rustix::fs::FileType) -> std::ops::ControlFlow<()>,
-) -> Res<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let fd = openat(dir, c".", flags, Mode::empty())?;
-    let mut buffer = Vec::with_capacity(64 << 10);
-    let mut entries = RawDir::new(fd, buffer.spare_capacity_mut());
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        if matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            continue;
-        }
-        if each(entry.file_name(), entry.ino(), entry.file_type()).is_break() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Removes a directory that holds nothing but marks; the name is one that nobody sees.
-pub(crate) fn purge(parent: BorrowedFd<'_>, name: &CStr) -> Res<()> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let dir = openat(parent, name, flags, Mode::empty())?;
-    let mut marks = Vec::new();
-    for_each_entry(dir.as_fd(), |entry, _, kind| {
-        if is_reserved(entry.to_bytes()) {
-            marks.push((entry.to_owned(), kind));
-        }
-        std::ops::ControlFlow::Continue(())
-    })?;
-    for (mark, kind) in marks {
-        if kind == rustix::fs::FileType::Directory {
-            purge(dir.as_fd(), &mark)?;
+    /// Whether a name belongs to the marks and so does not exist in the union.
+    pub(crate) fn is_reserved(self, name: &[u8]) -> bool {
+        name.starts_with(if self.form.has_names() {
+            aufs::PREFIX
         } else {
-            unlinkat(&dir, &mark, AtFlags::empty())?;
+            WORK
+        })
+    }
+
+    /// Whether a name cannot even be looked up.
+    pub(crate) fn is_unseen(self, name: &[u8]) -> bool {
+        self.is_reserved(name) && !self.shown
+    }
+
+    /// What a name is; `whiteouts` says whether one beside it is to be looked for.
+    pub(crate) fn entry(self, dir: impl AsFd, name: &CStr, whiteouts: bool) -> Res<Entry> {
+        let dir = dir.as_fd();
+        match stat_at(dir, name) {
+            Ok(stat) if self.form.has_devices() => {
+                if overlay::lacks_data(dir, name, &stat)? {
+                    return Err(Errno::PERM);
+                }
+                Ok(match !self.shown && overlay::is_mark(dir, name, &stat)? {
+                    true => Entry::Whiteout,
+                    false => Entry::Object(stat),
+                })
+            }
+            Ok(stat) => Ok(Entry::Object(stat)),
+            Err(Errno::NOENT) => {
+                let beside = whiteouts && self.form.has_names();
+                Ok(match beside && aufs::is_whited_out(dir, name)? {
+                    true => Entry::Whiteout,
+                    false => Entry::Missing,
+                })
+            }
+            Err(errno) => Err(errno),
         }
     }
-    unlinkat(parent, name, AtFlags::REMOVEDIR)
+
+    /// Whether the directory `name` that is in `dir` merges with none below.
+    pub(crate) fn ends_merging(self, dir: impl AsFd, name: &CStr) -> Res<bool> {
+        let dir = dir.as_fd();
+        if self.form.has_devices() && overlay::is_opaque(dir, name)? {
+            return Ok(true);
+        }
+        Ok(self.form.has_names()
+            && (aufs::is_opaque(dir, name)? || aufs::is_whited_out(dir, name)?))
+    }
+
+    /// Calls `each` with every entry of a directory but `.` and `..`; a break ends it.
+    pub(crate) fn for_each_entry(
+        self,
+        dir: BorrowedFd<'_>,
+        mut each: impl FnMut(Found<'_>, u64, FileType) -> ControlFlow<()>,
+    ) -> Res<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = openat(dir, c".", flags, Mode::empty())?;
+        let files = self.form.has_devices() && overlay::has_files_as_marks(fd.as_fd())?;
+        let mut buffer = Vec::with_capacity(64 << 10);
+        let mut entries = RawDir::new(&fd, buffer.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let (name, kind) = (entry.file_name(), entry.file_type());
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let found = self.found(fd.as_fd(), name, kind, files)?;
+            if each(found, entry.ino(), kind).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn found<'a>(
+        self,
+        dir: BorrowedFd<'_>,
+        name: &'a CStr,
+        kind: FileType,
+        files: bool,
+    ) -> Res<Found<'a>> {
+        let bytes = name.to_bytes();
+        if self.is_reserved(bytes) {
+            let hidden = bytes.strip_prefix(aufs::PREFIX);
+            let hidden = hidden.filter(|name| !name.starts_with(aufs::PREFIX));
+            return Ok(hidden.map_or(Found::Own(name), |hidden| Found::Whiteout(name, hidden)));
+        }
+        let may_be_mark = match kind {
+            FileType::CharacterDevice | FileType::Unknown => self.form.has_devices(),
+            FileType::RegularFile => files,
+            _ => false,
+        };
+        Ok(
+            match may_be_mark && !self.shown && overlay::is_whiteout(dir, name)? {
+                true => Found::Whiteout(name, bytes),
+                false => Found::Object(name),
+            },
+        )
+    }
+
+    /// What a change of the entry `name` means.
+    pub(crate) fn told(self, name: &CStr) -> Told {
+        let bytes = name.to_bytes();
+        if self.form.has_names() && name == aufs::OPAQUE {
+            return Told::Merging;
+        }
+        if !self.is_reserved(bytes) {
+            let name = name.to_owned();
+            return match self.form.has_devices() {
+                true => Told::Hiding(name),
+                false => Told::Name(name),
+            };
+        }
+        let hidden = bytes.strip_prefix(aufs::PREFIX);
+        hidden
+            .filter(|name| !name.starts_with(aufs::PREFIX))
+            .and_then(|name| CString::new(name).ok())
+            .map_or(Told::Nothing, Told::Hiding)
+    }
+
+    /// Whether a change of a directory's attributes can be one of what it merges with.
+    pub(crate) fn are_attributes(self) -> bool {
+        self.form.has_devices()
+    }
+
+    /// Whether a node of this kind would be a mark.
+    pub(crate) fn is_mark(self, mode: u32, device: u64) -> bool {
+        self.form.has_devices() && mode & libc::S_IFMT == libc::S_IFCHR && device == 0
+    }
 }
+
+/// Extended attributes.
+impl Marks {
+    /// How a branch calls an attribute that the union calls `name`; nothing for the union's own.
+    pub(crate) fn stored_xattr(self, name: &CStr) -> Option<Cow<'_, CStr>> {
+        let bytes = name.to_bytes();
+        if bytes.starts_with(OWN_XATTRS) {
+            return None;
+        }
+        match bytes.strip_prefix(overlay::XATTRS) {
+            Some(rest) if self.form.has_devices() => {
+                CString::new([overlay::ESCAPED, rest].concat())
+                    .ok()
+                    .map(Cow::Owned)
+            }
+            _ => Some(Cow::Borrowed(name)),
+        }
+    }
+
+    /// How the union calls an attribute of a branch; nothing for marks and the union's own.
+    pub(crate) fn shown_xattr(self, name: &[u8]) -> Option<Cow<'_, [u8]>> {
+        if name.starts_with(OWN_XATTRS) {
+            return None;
+        }
+        if !self.form.has_devices() || !name.starts_with(overlay::XATTRS) {
+            return Some(Cow::Borrowed(name));
+        }
+        let rest = name.strip_prefix(overlay::ESCAPED)?;
+        Some(Cow::Owned([overlay::XATTRS, rest].concat()))
+    }
+}
+
+#[cfg(test)]
+#[path = "marks/tests.rs"]
+mod tests;

@@ -15,6 +15,7 @@ mod copyup;
 mod data;
 mod dircache;
 mod file;
+mod form;
 mod full;
 mod handle;
 mod ioctl;

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+pub use crate::union::form::Form;
 pub use crate::union::permission::{Access, Amount, Permission};
 use crate::union::policy::{CopyUp, Create};
 use crate::union::policy_words::{copy_up, create};
@@ -121,6 +122,8 @@ pub struct Settings {
     pub move_guard: Option<Amount>,
     /// Branches that `statfs` leaves out when it adds up.
     pub uncounted: Uncounted,
+    /// The form of the marks; it stays while the union is mounted.
+    pub form: Form,
     /// Marks are listed, in unions that nobody writes.
     pub show_marks: bool,
     /// Nothing is synchronised: for unions that are thrown away.
@@ -157,6 +160,8 @@ pub struct Options {
     pub remount: bool,
     /// How the kernel and the server talk, if said; not to be changed later.
     pub transport: Option<Transport>,
+    /// The form of the marks, if said; not to be changed later.
+    pub form: Option<Form>,
     /// Read-only, or not, if said.
     pub read_only: Option<bool>,
     /// Words for the kernel: `nosuid nodev noexec noatime relatime sync dirsync`.
@@ -179,6 +184,7 @@ impl Default for Options {
                 move_when_full: MoveWhenFull::Never,
                 move_guard: None,
                 uncounted: Uncounted::None,
+                form: Form::Aufs,
                 show_marks: false,
                 volatile: false,
             },
@@ -187,6 +193,7 @@ impl Default for Options {
             changes: Vec::new(),
             remount: false,
             transport: None,
+            form: None,
             read_only: None,
             generic: Vec::new(),
             overlay_upper: None,
@@ -349,6 +356,13 @@ impl Options {
                     "device" => Transport::Device,
                     _ => return Err(bad(word, "auto, ring or device must follow")),
                 });
+                return Ok(());
+            }
+            ("whform", Some(_)) => {
+                let form = Form::parse(text);
+                self.form =
+                    Some(form.ok_or_else(|| bad(word, "aufs, overlay or auto must follow"))?);
+                settings.form = self.form.unwrap_or(settings.form);
                 return Ok(());
             }
             ("minfreespace", Some(_)) => settings.reserve = size(word, text)?,

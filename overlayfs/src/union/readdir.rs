@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::union::Res;
 use crate::union::branch::Members;
-use crate::union::marks::{for_each_entry, is_reserved};
+use crate::union::marks::Found;
 use crate::union::node::{Node, ROOT};
 use crate::union::tree::Union;
 use crate::union::wire::Put;
@@ -93,6 +93,7 @@ impl Union {
             .map_or(ROOT, |parent| parent.ino);
         listing.push(b".", node.ino, FileType::Directory);
         listing.push(b"..", parent, FileType::Directory);
+        let marks = members.marks();
         let merged = places.at.len() > 1;
         let mut seen: HashSet<Vec<u8>> = HashSet::new();
         for (step, &at) in places.at.iter().enumerate() {
@@ -103,16 +104,18 @@ impl Union {
             };
             let is_last = step + 1 == places.at.len();
             let mut hidden = Vec::new();
-            let read = for_each_entry(fd.as_fd(), |name, ino, kind| {
-                let bytes = name.to_bytes();
-                if is_reserved(bytes) {
-                    if branch.permission.whiteouts && !is_last {
-                        hidden.push(bytes[4..].to_vec());
-                    }
-                    if !members.settings.show_marks {
-                        return ControlFlow::Continue(());
-                    }
+            let read = marks.for_each_entry(fd.as_fd(), |found, ino, kind| {
+                if let Found::Whiteout(_, name) = found
+                    && branch.permission.whiteouts
+                    && !is_last
+                {
+                    hidden.push(name.to_vec());
                 }
+                let (Found::Object(name) | Found::Whiteout(name, _) | Found::Own(name)) = found;
+                if !matches!(found, Found::Object(_)) && !members.settings.show_marks {
+                    return ControlFlow::Continue(());
+                }
+                let bytes = name.to_bytes();
                 if merged {
                     if step > 0 && seen.contains(bytes) {
                         return ControlFlow::Continue(());

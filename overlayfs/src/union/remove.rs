@@ -6,15 +6,13 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, RenameFlags, Statx, renameat_with, unlinkat};
+use rustix::fs::Statx;
 use rustix::io::Errno;
 
 use crate::union::Res;
 use crate::union::branch::Members;
 use crate::union::copyup::Made;
-use crate::union::marks::{
-    clear_whiteout, for_each_entry, is_reserved, purge, white_out, work_name,
-};
+use crate::union::marks::Found;
 use crate::union::node::{Node, Real};
 use crate::union::tree::{Look, Reach, Union, kind_of};
 
@@ -30,13 +28,8 @@ impl Union {
         if members.branch(at).is_writable() {
             let fd = self.dir_fd(members, dir, at)?;
             let hides = self.is_below(members, dir, name, at)?;
-            let marked = hides && white_out(members.branch(at), fd.as_fd(), name)?;
-            if let Err(errno) = unlinkat(&fd, name, AtFlags::empty()) {
-                if marked {
-                    clear_whiteout(fd.as_fd(), name)?;
-                }
-                return Err(errno);
-            }
+            let branch = members.branch(at);
+            members.marks().remove_file(branch, &fd, name, hides)?;
             self.touch(members, dir, at);
         } else {
             self.hide(members, dir, name, at)?;
@@ -61,13 +54,8 @@ impl Union {
         if members.branch(at).is_writable() {
             let fd = self.dir_fd(members, dir, at)?;
             let hides = self.is_below(members, dir, name, at)?;
-            let marked = hides && white_out(members.branch(at), fd.as_fd(), name)?;
-            if let Err(errno) = remove_dir(&fd, name) {
-                if marked {
-                    clear_whiteout(fd.as_fd(), name)?;
-                }
-                return Err(errno);
-            }
+            let branch = members.branch(at);
+            members.marks().remove_dir(branch, &fd, name, hides)?;
             self.touch(members, dir, at);
         } else {
             self.hide(members, dir, name, at)?;
@@ -85,7 +73,7 @@ impl Union {
         dir: &Arc<Node>,
         name: &CStr,
     ) -> Res<(Look, u16, Statx)> {
-        if is_reserved(name.to_bytes()) {
+        if members.marks().is_reserved(name.to_bytes()) {
             return Err(Errno::PERM);
         }
         let look = self.look(members, dir, name, false)?;
@@ -99,7 +87,7 @@ impl Union {
         let mut made = Made::default();
         let done = self
             .ensure_dir(members, dir, target, &mut made)
-            .and_then(|fd| white_out(members.branch(target), fd.as_fd(), name));
+            .and_then(|fd| members.marks().hide(members.branch(target), &fd, name));
         if let Err(errno) = done {
             self.unmake(made);
             return Err(errno);
@@ -173,13 +161,15 @@ impl Union {
             let fd = Reach::Name(parent, name.to_owned()).handle()?;
             let mut shows = false;
             let mut marks = Vec::new();
-            for_each_entry(fd.as_fd(), |entry, _, _| {
-                let bytes = entry.to_bytes();
-                if is_reserved(bytes) {
-                    marks.push(bytes[4..].to_vec());
-                } else if !hidden.contains(bytes) {
-                    shows = true;
-                    return ControlFlow::Break(());
+            let entries = members.marks();
+            entries.for_each_entry(fd.as_fd(), |entry, _, _| {
+                match entry {
+                    Found::Whiteout(_, name) => marks.push(name.to_vec()),
+                    Found::Object(name) if !hidden.contains(name.to_bytes()) => {
+                        shows = true;
+                        return ControlFlow::Break(());
+                    }
+                    Found::Object(_) | Found::Own(_) => {}
                 }
                 ControlFlow::Continue(())
             })?;
@@ -191,23 +181,5 @@ impl Union {
             }
         }
         Ok(true)
-    }
-}
-
-/// Removes a directory that holds marks at most; out of sight first if it does.
-pub(crate) fn remove_dir(parent: &OwnedFd, name: &CStr) -> Res<()> {
-    match unlinkat(parent, name, AtFlags::REMOVEDIR) {
-        Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-        other => return other,
-    }
-    let work = work_name();
-    renameat_with(parent, name, parent, &work, RenameFlags::NOREPLACE)?;
-    match purge(parent.as_fd(), &work) {
-        Ok(()) => Ok(()),
-        Err(errno) => {
-            // Somebody put a file there meanwhile: it comes back.
-            let _ = renameat_with(parent, &work, parent, name, RenameFlags::NOREPLACE);
-            Err(errno)
-        }
     }
 }

@@ -1,7 +1,6 @@
 //! Renaming, in one branch, with the marks that keep the union's view whole.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, RenameFlags, Statx, renameat_with, unlinkat};
@@ -10,7 +9,6 @@ use rustix::io::Errno;
 use crate::union::Res;
 use crate::union::branch::{Members, lock};
 use crate::union::copyup::Made;
-use crate::union::marks::{clear_whiteout, is_reserved, make_opaque, purge, white_out, work_name};
 use crate::union::node::Node;
 use crate::union::tree::{Look, Reach, Union, kind_of};
 
@@ -38,7 +36,7 @@ impl Union {
         to: End<'_>,
         flags: u32,
     ) -> Res<()> {
-        if is_reserved(to.name.to_bytes()) {
+        if members.marks().is_reserved(to.name.to_bytes()) {
             return Err(Errno::PERM);
         }
         match flags {
@@ -146,23 +144,16 @@ impl Union {
         let pin = other.as_ref().and_then(|other| self.pin(members, other));
 
         if is_dir && self.is_below(members, to.dir, to.name, at)? {
-            make_opaque(
-                Reach::Name(Arc::clone(&old), from.name.to_owned())
-                    .handle()?
-                    .as_fd(),
-            )?;
+            let dir = Reach::Name(Arc::clone(&old), from.name.to_owned());
+            members.marks().make_opaque(dir.handle()?)?;
         }
         let hides = self.is_below(members, from.dir, from.name, at)?;
-        let marked = hides && white_out(branch, old.as_fd(), from.name)?;
-        if let Err(errno) = move_in_branch(&old, from.name, &new, to.name) {
-            if marked {
-                clear_whiteout(old.as_fd(), from.name)?;
-            }
+        let over = target.whiteout == Some(at);
+        let (one, two) = ((&old, from.name), (&new, to.name));
+        let moved = members.marks().rename(branch, one, two, (hides, over));
+        if let Err(errno) = moved {
             self.unmake(made);
             return Err(errno);
-        }
-        if target.whiteout == Some(at) {
-            clear_whiteout(new.as_fd(), to.name)?;
         }
         if let Some((lower, stat)) = &target.top
             && *lower > at
@@ -237,11 +228,8 @@ impl Union {
         let new = self.dir_fd(members, two.dir, at)?;
         for (source, fd, end, there) in [(&first, &old, one, two), (&second, &new, two, one)] {
             if source.node.is_dir() && self.is_below(members, there.dir, there.name, at)? {
-                make_opaque(
-                    Reach::Name(Arc::clone(fd), end.name.to_owned())
-                        .handle()?
-                        .as_fd(),
-                )?;
+                let dir = Reach::Name(Arc::clone(fd), end.name.to_owned());
+                members.marks().make_opaque(dir.handle()?)?;
             }
         }
         renameat_with(&old, one.name, &new, two.name, RenameFlags::EXCHANGE)?;
@@ -249,17 +237,4 @@ impl Union {
         self.renamed(&second, one, at, members.epoch);
         Ok(())
     }
-}
-
-/// Renames within a branch; a directory that holds nothing but marks gives way.
-fn move_in_branch(old: &OwnedFd, from: &CStr, new: &OwnedFd, to: &CStr) -> Res<()> {
-    match renameat_with(old, from, new, to, RenameFlags::empty()) {
-        Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-        other => return other,
-    }
-    // One step for whoever looks at the new name; what held it is then taken away.
-    renameat_with(old, from, new, to, RenameFlags::EXCHANGE)?;
-    let work = work_name();
-    renameat_with(old, from, old, &work, RenameFlags::NOREPLACE)?;
-    purge(old.as_fd(), &work)
 }

@@ -15,7 +15,6 @@ use crate::union::branch::{Members, lock};
 use crate::union::file::Answer;
 use crate::union::handle::DirHandle;
 use crate::union::make::{Caller, New};
-use crate::union::marks::is_reserved;
 use crate::union::node::{Node, Real, Seen};
 use crate::union::rename::End;
 use crate::union::tree::{Look, Union, kind_of, stat_at, stat_fd};
@@ -159,7 +158,7 @@ impl<'a> Request<'a> {
 
     fn lookup(&mut self, out: &mut Vec<u8>) -> Res<()> {
         let name = self.args.name()?;
-        if is_reserved(name.to_bytes()) && !self.members.settings.show_marks {
+        if self.members.marks().is_unseen(name.to_bytes()) {
             return Err(Errno::PERM);
         }
         let dir = self.node()?;

@@ -16,7 +16,7 @@ use crate::union::control::Said;
 use crate::union::dircache::DirCache;
 use crate::union::handle::Handles;
 use crate::union::kept::Missing;
-use crate::union::marks;
+use crate::union::marks::Entry;
 use crate::union::node::{Node, NumberMap, Places, ROOT, Real, Seen, Table};
 use crate::union::options::Transport;
 use crate::union::watch::Watching;
@@ -255,6 +255,7 @@ impl Union {
         full: bool,
     ) -> Res<Look> {
         let places = self.places(members, dir)?;
+        let marks = members.marks();
         let mut look = Look {
             top: None,
             dirs: Vec::new(),
@@ -267,21 +268,19 @@ impl Union {
                 other => other?,
             };
             let has_marks = members.branch(at).permission.whiteouts && at < places.bound;
-            match stat_at(&fd, name) {
-                Ok(stat) if kind_of(&stat) == libc::S_IFDIR => {
+            let matters = full || step + 1 < places.at.len();
+            match marks.entry(&fd, name, has_marks && matters)? {
+                Entry::Object(stat) if kind_of(&stat) == libc::S_IFDIR => {
                     look.dirs.push((at, stat.stx_ino));
                     if look.top.is_none() {
                         look.top = Some((at, stat));
                     }
-                    if has_marks
-                        && (marks::is_opaque(fd.as_fd(), name)?
-                            || marks::is_whited_out(fd.as_fd(), name)?)
-                    {
+                    if has_marks && marks.ends_merging(&fd, name)? {
                         look.bound = at;
                         break;
                     }
                 }
-                Ok(stat) => {
+                Entry::Object(stat) => {
                     if look.top.is_none() {
                         look.top = Some((at, stat));
                     } else {
@@ -289,17 +288,14 @@ impl Union {
                     }
                     break;
                 }
-                Err(Errno::NOENT) => {
-                    let matters = full || step + 1 < places.at.len();
-                    if has_marks && matters && marks::is_whited_out(fd.as_fd(), name)? {
-                        look.bound = at;
-                        if look.top.is_none() {
-                            look.whiteout = Some(at);
-                        }
-                        break;
+                Entry::Whiteout if members.branch(at).permission.whiteouts => {
+                    look.bound = at;
+                    if look.top.is_none() {
+                        look.whiteout = Some(at);
                     }
+                    break;
                 }
-                Err(errno) => return Err(errno),
+                Entry::Whiteout | Entry::Missing => {}
             }
         }
         Ok(look)
@@ -319,14 +315,11 @@ impl Union {
                 Err(Errno::NOENT | Errno::NOTDIR) => continue,
                 other => other?,
             };
-            match stat_at(&fd, name) {
-                Ok(_) => return Ok(true),
-                Err(Errno::NOENT) => {}
-                Err(errno) => return Err(errno),
-            }
-            if members.branch(lower).permission.whiteouts && marks::is_whited_out(fd.as_fd(), name)?
-            {
-                return Ok(false);
+            let counts = members.branch(lower).permission.whiteouts;
+            match members.marks().entry(&fd, name, counts)? {
+                Entry::Object(_) => return Ok(true),
+                Entry::Whiteout if counts => return Ok(false),
+                Entry::Whiteout | Entry::Missing => {}
             }
         }
         Ok(false)

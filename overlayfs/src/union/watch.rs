@@ -5,7 +5,7 @@
 //! directory cannot be watched its names are not kept, as with `udba=reval`.
 
 use std::collections::HashMap;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use sys::fanotify::{DirKey, Event, Watcher};
 
 use crate::union::Res;
 use crate::union::branch::{Members, lock};
-use crate::union::marks::{OPAQUE, PREFIX, is_reserved};
+use crate::union::marks::Told;
 use crate::union::node::{Node, Places};
 use crate::union::options::{Access, DirectChanges};
 use crate::union::tree::Union;
@@ -272,24 +272,21 @@ impl Union {
     }
 
     fn name_changed(&self, members: &Members, dir: &Arc<Node>, name: &CStr, is_dir: bool) {
-        if name == OPAQUE {
-            self.merging_changed(members, dir);
-            return;
-        }
-        let hidden = name
-            .to_bytes()
-            .strip_prefix(PREFIX)
-            .and_then(|hidden| CString::new(hidden).ok());
-        let name = hidden.as_deref().unwrap_or(name);
-        if is_reserved(name.to_bytes()) {
-            return; // work in progress, or the file that whiteouts are links to
-        }
-        self.forget_name(dir.id, name);
+        let (name, may_merge) = match members.marks().told(name) {
+            Told::Nothing => return,
+            Told::Merging => return self.merging_changed(members, dir),
+            Told::Name(name) => (name, is_dir),
+            Told::Hiding(name) => (name, true),
+        };
+        self.forget_name(dir.id, &name);
         self.forget_attributes(dir.id);
-        if !is_dir && hidden.is_none() {
-            return;
+        if may_merge {
+            self.check_merging(members, dir, &name);
         }
-        // A directory that stays the same one may merge with others now.
+    }
+
+    /// A directory that stays the same one may merge with others now.
+    fn check_merging(&self, members: &Members, dir: &Arc<Node>, name: &CStr) {
         let Ok(look) = self.look(members, dir, name, true) else {
             return;
         };
@@ -317,12 +314,22 @@ impl Union {
     fn attributes_changed(&self, members: &Members, dir: &Arc<Node>, name: &CStr) {
         if name == c"." {
             self.forget_attributes(dir.id);
+            let (parent, name) = {
+                let state = dir.state();
+                (state.parent.clone(), state.name.clone())
+            };
+            if let (Some(parent), true) = (parent, members.marks().are_attributes()) {
+                self.check_merging(members, &parent, &name);
+            }
             return;
         }
         if let Ok(look) = self.look(members, dir, name, false)
             && let Some(node) = self.node_of(members, dir, name, &look)
         {
             self.forget_attributes(node.id);
+            if node.is_dir() && members.marks().are_attributes() {
+                self.check_merging(members, dir, name);
+            }
         }
     }
 }
