@@ -188,6 +188,17 @@ fn default_permission(path: &Path, first_writable: bool) -> Result<Permission, S
 impl Members {
     /// Refuses settings that the branches do not allow.
     pub(crate) fn check(&self) -> Result<(), UnionError> {
+        for branch in self.branches.iter().filter(|branch| branch.is_writable()) {
+            if let Err(lacking) = self.marks().try_on(branch) {
+                return Err(UnionError::Branch {
+                    path: branch.path.clone(),
+                    reason: format!(
+                        "it cannot be written with whform={}: its file system {lacking}",
+                        self.settings.form
+                    ),
+                });
+            }
+        }
         let writable = self.branches.iter().find(|branch| branch.is_writable());
         match writable {
             Some(branch) if self.settings.show_marks => Err(UnionError::Refused(

@@ -11,6 +11,7 @@
 pub(crate) mod aufs;
 mod change;
 pub(crate) mod overlay;
+mod trial;
 
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};

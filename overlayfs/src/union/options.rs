@@ -275,6 +275,7 @@ impl Options {
                 self.changes.push(Change::Modify(arg.path, permission));
             }
             "lowerdir" => {
+                self.overlay_marks();
                 for path in split(need()?, ':') {
                     let permission = Some(Permission::of(Access::ReadOnly).with_whiteouts());
                     self.branches.push(BranchArg {
@@ -285,6 +286,7 @@ impl Options {
                 self.place_upper();
             }
             "upperdir" => {
+                self.overlay_marks();
                 self.overlay_upper = Some(unescape(need()?).into());
                 self.place_upper();
             }
@@ -292,6 +294,11 @@ impl Options {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// Who names branches as overlayfs does has its marks in them.
+    fn overlay_marks(&mut self) {
+        self.settings.form = self.form.unwrap_or(Form::Overlay);
     }
 
     fn place_upper(&mut self) {

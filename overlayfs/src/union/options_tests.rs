@@ -207,3 +207,26 @@ fn a_permission_is_shown_as_it_was_written() {
     let has = |name: &str| some.ignored_xattrs.has(name.as_bytes());
     assert!(has("user.x") && has("other") && !has("security.x") && !has("trusted.user."));
 }
+
+#[test]
+fn reads_the_form_of_marks() {
+    for (text, form) in [
+        ("dirs=/a", Form::Aufs),
+        ("dirs=/a,whform=aufs", Form::Aufs),
+        ("whform:overlay,dirs=/a", Form::Overlay),
+        ("whform=auto,dirs=/a", Form::Auto),
+        // whose words are overlayfs's has its marks, unless they say otherwise
+        ("lowerdir=/b,upperdir=/a,workdir=/w", Form::Overlay),
+        ("lowerdir=/b", Form::Overlay),
+        ("lowerdir=/b,upperdir=/a,whform=aufs", Form::Aufs),
+        ("whform=aufs,lowerdir=/b", Form::Aufs),
+    ] {
+        let options = Options::parse(text).unwrap();
+        assert_eq!(options.settings.form, form, "{text}");
+    }
+    let refused = Options::parse("whform=unionfs").unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "option \"whform=unionfs\": aufs, overlay or auto must follow"
+    );
+}

@@ -81,6 +81,9 @@ fn add_note(notes: &mut String, target: &str, status: &Status) {
         "{target}: create={},cpup={},udba={}",
         status.create, status.copy_up, status.direct_changes
     );
+    if !matches!(status.form.as_str(), "" | "aufs") {
+        let _ = write!(notes, ",whform={}", status.form);
+    }
     match status.unwatched.as_str() {
         "" => notes.push('\n'),
         reason => {

@@ -240,7 +240,7 @@ fn hiding(
     Ok(())
 }
 
-fn open_dir(parent: BorrowedFd<'_>, name: &CStr) -> Res<OwnedFd> {
+pub(super) fn open_dir(parent: BorrowedFd<'_>, name: &CStr) -> Res<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     openat(parent, name, flags, Mode::empty())
 }
