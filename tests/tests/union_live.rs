@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use lab::eventually;
+use rustix::fs::{RawDir, SeekFrom, seek};
 
 mod unions;
 use unions::Union;
@@ -250,5 +251,62 @@ fn privileged_union_lists_direct_changes_at_once() {
             assert_eq!(list(), "low through up", "{round}");
             fs::remove_file(at.join("m/d/through")).unwrap();
         }
+    });
+}
+
+/// The rest of a large directory is read while its first entries are used already.
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_lists_large_directories_that_are_emptied_meanwhile() {
+    let union = Union::new(
+        "mkdir a/d b/d; cd a/d; seq 15000 | xargs touch; cd ../../b/d; seq 10001 20000 | xargs touch",
+        "dirs=a=rw:b=ro",
+    );
+    union.enter(|at| {
+        let path = at.join("m/d");
+        let mut all: Vec<u32> = Vec::new();
+        for (index, entry) in fs::read_dir(&path).unwrap().enumerate() {
+            let name = entry.unwrap().file_name();
+            all.push(name.to_str().unwrap().parse().unwrap());
+            if index % 3 == 0 {
+                fs::remove_file(path.join(name)).unwrap();
+            }
+        }
+        all.sort_unstable();
+        assert!(all.iter().copied().eq(1..=20000), "{} names", all.len());
+        let left = all.len() - all.len().div_ceil(3);
+        assert_eq!(fs::read_dir(&path).unwrap().count(), left);
+        assert_eq!(fs::read_dir(at.join("b/d")).unwrap().count(), 10000);
+    });
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_goes_back_in_a_listing() {
+    let union = Union::new(
+        "mkdir b/d; cd b/d; seq 3000 | xargs touch",
+        "dirs=a=rw:b=ro",
+    );
+    union.enter(|at| {
+        let dir = fs::File::open(at.join("m/d")).unwrap();
+        let read = |from: u64, count: usize| {
+            seek(&dir, SeekFrom::Start(from)).unwrap();
+            let mut buffer = Vec::with_capacity(8192);
+            let mut entries = RawDir::new(&dir, buffer.spare_capacity_mut());
+            let mut found = Vec::new();
+            while let Some(Ok(entry)) = (found.len() < count).then(|| entries.next()).flatten() {
+                found.push((entry.file_name().to_owned(), entry.next_entry_cookie()));
+            }
+            found
+        };
+        let whole = read(0, usize::MAX);
+        assert_eq!(whole.len(), 3002);
+        for place in [1, 2, 700, 2000, 3000] {
+            let rest = read(whole[place - 1].1, 50);
+            assert_eq!(rest[..], whole[place..3002.min(place + 50)], "{place}");
+        }
+        assert!(read(whole[3001].1, 50).is_empty());
+        fs::write(at.join("m/d/new"), "").unwrap();
+        assert_eq!(read(0, usize::MAX).len(), 3003, "from the beginning anew");
     });
 }

@@ -8,8 +8,8 @@ use sys::fuse::{BackingId, Device};
 
 use crate::union::Res;
 use crate::union::branch::{Branch, lock};
+use crate::union::listing::Listing;
 use crate::union::node::{Node, NumberMap};
-use crate::union::readdir::Listing;
 
 /// A file of a branch that the kernel reads and writes by itself.
 #[derive(Debug)]

@@ -159,7 +159,7 @@ impl Marks {
     ) -> Res<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = openat(dir, c".", flags, Mode::empty())?;
-        let files = self.form.has_devices() && overlay::has_files_as_marks(fd.as_fd())?;
+        let finder = self.finder(fd.as_fd())?;
         let mut buffer = Vec::with_capacity(64 << 10);
         let mut entries = RawDir::new(&fd, buffer.spare_capacity_mut());
         while let Some(entry) = entries.next() {
@@ -168,7 +168,7 @@ impl Marks {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            let found = self.found(fd.as_fd(), name, kind, files)?;
+            let found = finder.find(fd.as_fd(), name, kind)?;
             if each(found, entry.ino(), kind).is_break() {
                 break;
             }
@@ -176,30 +176,10 @@ impl Marks {
         Ok(())
     }
 
-    fn found<'a>(
-        self,
-        dir: BorrowedFd<'_>,
-        name: &'a CStr,
-        kind: FileType,
-        files: bool,
-    ) -> Res<Found<'a>> {
-        let bytes = name.to_bytes();
-        if self.is_reserved(bytes) {
-            let hidden = bytes.strip_prefix(aufs::PREFIX);
-            let hidden = hidden.filter(|name| !name.starts_with(aufs::PREFIX));
-            return Ok(hidden.map_or(Found::Own(name), |hidden| Found::Whiteout(name, hidden)));
-        }
-        let may_be_mark = match kind {
-            FileType::CharacterDevice | FileType::Unknown => self.form.has_devices(),
-            FileType::RegularFile => files,
-            _ => false,
-        };
-        Ok(
-            match may_be_mark && !self.shown && overlay::is_whiteout(dir, name)? {
-                true => Found::Whiteout(name, bytes),
-                false => Found::Object(name),
-            },
-        )
+    /// What tells the entries of one directory apart.
+    pub(crate) fn finder(self, dir: BorrowedFd<'_>) -> Res<Finder> {
+        let files = self.form.has_devices() && overlay::has_files_as_marks(dir)?;
+        Ok(Finder { marks: self, files })
     }
 
     /// What a change of the entry `name` means.
@@ -230,6 +210,42 @@ impl Marks {
     /// Whether a node of this kind would be a mark.
     pub(crate) fn is_mark(self, mode: u32, device: u64) -> bool {
         self.form.has_devices() && mode & libc::S_IFMT == libc::S_IFCHR && device == 0
+    }
+}
+
+/// Tells the entries of one directory apart.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Finder {
+    marks: Marks,
+    /// Files with an attribute are whiteouts in it.
+    files: bool,
+}
+
+impl Finder {
+    /// What an entry of the directory is.
+    pub(crate) fn find<'a>(
+        self,
+        dir: BorrowedFd<'_>,
+        name: &'a CStr,
+        kind: FileType,
+    ) -> Res<Found<'a>> {
+        let bytes = name.to_bytes();
+        if self.marks.is_reserved(bytes) {
+            let hidden = bytes.strip_prefix(aufs::PREFIX);
+            let hidden = hidden.filter(|name| !name.starts_with(aufs::PREFIX));
+            return Ok(hidden.map_or(Found::Own(name), |hidden| Found::Whiteout(name, hidden)));
+        }
+        let may_be_mark = match kind {
+            FileType::CharacterDevice | FileType::Unknown => self.marks.form.has_devices(),
+            FileType::RegularFile => self.files,
+            _ => false,
+        };
+        Ok(
+            match may_be_mark && !self.marks.shown && overlay::is_whiteout(dir, name)? {
+                true => Found::Whiteout(name, bytes),
+                false => Found::Object(name),
+            },
+        )
     }
 }
 

@@ -21,6 +21,7 @@ mod handle;
 mod ioctl;
 mod kept;
 mod listed;
+mod listing;
 mod make;
 mod marks;
 mod mount;

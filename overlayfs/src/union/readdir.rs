@@ -1,166 +1,210 @@
-//! Listings of directories: merged, each name once, from its topmost branch.
+//! Reading directories: merged, each name once, from its topmost branch.
+//!
+//! What fills a first reply is read at once; the rest of a large directory by a thread of its own,
+//! while the caller is busy with what it has.
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
-use std::os::fd::AsFd;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
 use rustix::io::Errno;
+use rustix::process::getpid;
+use rustix::thread::{sched_getaffinity, sched_setaffinity};
 
 use crate::union::Res;
-use crate::union::branch::Members;
-use crate::union::marks::Found;
+use crate::union::branch::{Branch, Members};
+use crate::union::listing::{Entries, Listing};
+use crate::union::marks::{Finder, Found};
 use crate::union::node::{Node, ROOT};
 use crate::union::tree::Union;
-use crate::union::wire::Put;
 
-/// A directory's entries as they were at one moment, as the kernel is told them.
-#[derive(Debug, Default)]
-pub(crate) struct Listing {
-    bytes: Vec<u8>,
-    /// Where each entry begins.
-    starts: Vec<usize>,
+/// How many bytes of entries are read before the first reply, and at a time: about what one reply
+/// to the usual caller holds.
+const PART: usize = 32 << 10;
+
+/// How many directories are read ahead at the same time; further ones are read whole at once.
+const MOST_AHEAD: usize = 16;
+
+/// A directory being read.
+struct Reader {
+    members: Arc<Members>,
+    node: Arc<Node>,
+    /// The branches that are still to be read, last first.
+    places: Vec<u16>,
+    merged: bool,
+    /// Names that lower branches do not show.
+    seen: HashSet<Vec<u8>>,
+    buffer: Vec<MaybeUninit<u8>>,
+    open: Option<Part>,
 }
 
-/// An entry before its name: number, offset of the next entry, length of the name, kind.
-const FIXED: usize = 24;
-
-impl Listing {
-    fn push(&mut self, name: &[u8], ino: u64, kind: FileType) {
-        let start = self.bytes.len();
-        self.starts.push(start);
-        self.bytes.u64(ino);
-        self.bytes.u64(self.starts.len() as u64);
-        self.bytes.u32(u32::try_from(name.len()).unwrap_or(0));
-        self.bytes.u32(u32::from(kind_byte(kind)));
-        self.bytes.extend_from_slice(name);
-        let end = start + (FIXED + name.len()).next_multiple_of(8);
-        self.bytes.resize(end, 0);
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.starts.len()
-    }
-
-    /// One entry whole.
-    pub(crate) fn entry(&self, index: usize) -> &[u8] {
-        let end = self.starts.get(index + 1).copied();
-        &self.bytes[self.starts[index]..end.unwrap_or(self.bytes.len())]
-    }
-
-    pub(crate) fn name(&self, index: usize) -> &[u8] {
-        let entry = self.entry(index);
-        let length = [16, 17, 18, 19].map(|at| entry[at]);
-        &entry[FIXED..FIXED + u32::from_ne_bytes(length) as usize]
-    }
-
-    /// As many entries from `first` on as `room` bytes hold.
-    pub(crate) fn from(&self, first: usize, room: usize) -> &[u8] {
-        let Some(&start) = self.starts.get(first) else {
-            return &[];
-        };
-        if self.bytes.len() - start <= room {
-            return &self.bytes[start..];
-        }
-        let after = self.starts.partition_point(|&at| at <= start + room);
-        &self.bytes[start..self.starts[after - 1]]
-    }
-}
-
-fn kind_byte(kind: FileType) -> u8 {
-    match kind {
-        FileType::Fifo => libc::DT_FIFO,
-        FileType::CharacterDevice => libc::DT_CHR,
-        FileType::Directory => libc::DT_DIR,
-        FileType::BlockDevice => libc::DT_BLK,
-        FileType::RegularFile => libc::DT_REG,
-        FileType::Symlink => libc::DT_LNK,
-        FileType::Socket => libc::DT_SOCK,
-        FileType::Unknown => libc::DT_UNKNOWN,
-    }
+/// The directory of one branch while it is read.
+struct Part {
+    branch: Arc<Branch>,
+    /// By which names in it are reached.
+    dir: Arc<OwnedFd>,
+    stream: OwnedFd,
+    /// Names that its whiteouts hide: in the branches below, not in itself.
+    hidden: Vec<Vec<u8>>,
+    finder: Finder,
+    is_last: bool,
 }
 
 impl Union {
-    /// Reads a directory whole.
-    pub(crate) fn list(&self, members: &Members, node: &Arc<Node>) -> Res<Listing> {
-        let places = self.places(members, node)?;
-        let mut listing = Listing::default();
-        let parent = node
-            .state()
-            .parent
-            .as_ref()
-            .map_or(ROOT, |parent| parent.ino);
-        listing.push(b".", node.ino, FileType::Directory);
-        listing.push(b"..", parent, FileType::Directory);
-        let marks = members.marks();
-        let merged = places.at.len() > 1;
-        let mut seen: HashSet<Vec<u8>> = HashSet::new();
-        for (step, &at) in places.at.iter().enumerate() {
-            let branch = members.branch(at);
-            let fd = match self.dir_fd(members, node, at) {
-                Err(Errno::NOENT) if merged => continue,
-                other => other?,
-            };
-            let is_last = step + 1 == places.at.len();
-            let mut hidden = Vec::new();
-            let read = marks.for_each_entry(fd.as_fd(), |found, ino, kind| {
-                if let Found::Whiteout(_, name) = found
-                    && branch.permission.whiteouts
-                    && !is_last
-                {
-                    hidden.push(name.to_vec());
-                }
-                let (Found::Object(name) | Found::Whiteout(name, _) | Found::Own(name)) = found;
-                if !matches!(found, Found::Object(_)) && !members.settings.show_marks {
-                    return ControlFlow::Continue(());
-                }
-                let bytes = name.to_bytes();
-                if merged {
-                    if step > 0 && seen.contains(bytes) {
-                        return ControlFlow::Continue(());
-                    }
-                    if !is_last {
-                        seen.insert(bytes.to_vec());
-                    }
-                }
-                listing.push(bytes, self.entry_ino(branch, &fd, name, ino), kind);
-                ControlFlow::Continue(())
-            });
-            match read {
-                // Its directory was removed: the other branches still have theirs.
-                Err(Errno::NOENT) if merged => {}
-                other => other?,
+    /// Begins to read a directory; the listing fills by itself.
+    pub(crate) fn list(&self, node: &Arc<Node>) -> Res<Arc<Listing>> {
+        let mut reader = Reader::new(self, node)?;
+        let mut entries = Entries::default();
+        let parent = node.state().parent.as_ref().map_or(ROOT, |it| it.ino);
+        entries.push(b".", node.ino, FileType::Directory);
+        entries.push(b"..", parent, FileType::Directory);
+        while entries.size() < PART {
+            if !reader.step(self, &mut entries)? {
+                return Ok(Listing::new(entries, Some(Ok(()))));
             }
-            seen.extend(hidden);
         }
+        let listing = Listing::new(entries, None);
+        self.read_ahead(reader, &listing);
         Ok(listing)
+    }
+
+    /// Leaves the rest of a directory to a thread, unless there are too many already.
+    fn read_ahead(&self, reader: Reader, listing: &Arc<Listing>) {
+        let has_room = self.reading_ahead.fetch_add(1, Ordering::Relaxed) < MOST_AHEAD;
+        let (given, taken) = channel::<Reader>();
+        let thread = self.myself().filter(|_| has_room).map(|union| {
+            let listing = Arc::clone(listing);
+            let read = move || {
+                // The thread that starts it may have to stay on one processor.
+                let all = sched_getaffinity(Some(getpid()));
+                let _ = all.and_then(|all| sched_setaffinity(None, &all));
+                if let Ok(reader) = taken.recv() {
+                    reader.rest(&union, &listing);
+                    union.reading_ahead.fetch_sub(1, Ordering::Relaxed);
+                }
+            };
+            std::thread::Builder::new()
+                .name("union-list".into())
+                .spawn(read)
+        });
+        if let Some(Ok(_)) = thread {
+            let _ = given.send(reader);
+        } else {
+            reader.rest(self, listing);
+            self.reading_ahead.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Reader {
+    fn new(union: &Union, node: &Arc<Node>) -> Res<Self> {
+        let members = union.members();
+        let mut places = union.places(&members, node)?.at.clone();
+        places.reverse();
+        Ok(Self {
+            members,
+            node: Arc::clone(node),
+            merged: places.len() > 1,
+            places,
+            seen: HashSet::new(),
+            buffer: vec![MaybeUninit::uninit(); PART],
+            open: None,
+        })
+    }
 
-    #[test]
-    fn entries_come_whole_and_in_order() {
-        let mut listing = Listing::default();
-        let names: Vec<String> = (0..100).map(|number| "n".repeat(1 + number * 2)).collect();
-        for name in &names {
-            listing.push(name.as_bytes(), 7, FileType::RegularFile);
-        }
-        assert_eq!(listing.name(99), names[99].as_bytes());
-        for room in [300, 301, 1000, 4096, 1 << 20] {
-            let (mut at, mut bytes) = (0, Vec::new());
-            while at < names.len() {
-                let part = listing.from(at, room);
-                assert!(!part.is_empty() && part.len() <= room, "{room}");
-                bytes.extend_from_slice(part);
-                at = listing.starts.partition_point(|&start| start < bytes.len());
+    /// Reads to the end, or until nobody wants to know.
+    fn rest(mut self, union: &Union, listing: &Arc<Listing>) {
+        let end = loop {
+            let mut part = Entries::default();
+            match self.step(union, &mut part) {
+                Ok(false) => break Ok(()),
+                Err(errno) => break Err(errno),
+                Ok(true) => listing.append(&part),
             }
-            assert_eq!(bytes, listing.bytes, "{room}");
-            assert!(listing.from(at, room).is_empty());
+            if Arc::strong_count(listing) == 1 {
+                return;
+            }
+        };
+        listing.end(end);
+    }
+
+    /// Reads a part of a branch; false when there is no more.
+    fn step(&mut self, union: &Union, entries: &mut Entries) -> Res<bool> {
+        let mut part = match self.open.take() {
+            Some(part) => part,
+            None => match self.places.pop() {
+                None => return Ok(false),
+                Some(at) => match self.open_part(union, at) {
+                    // Its directory was removed: the other branches still have theirs.
+                    Err(Errno::NOENT) if self.merged => return Ok(true),
+                    other => other?,
+                },
+            },
+        };
+        match self.read_part(union, &mut part, entries) {
+            Ok(true) => self.open = Some(part),
+            Ok(false) => self.seen.extend(part.hidden),
+            Err(Errno::NOENT) if self.merged => self.seen.extend(part.hidden),
+            Err(errno) => return Err(errno),
         }
-        assert!(listing.from(0, 16).is_empty());
+        Ok(true)
+    }
+
+    fn open_part(&self, union: &Union, at: u16) -> Res<Part> {
+        let dir = union.dir_fd(&self.members, &self.node, at)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let stream = openat(&dir, c".", flags, Mode::empty())?;
+        Ok(Part {
+            branch: Arc::clone(self.members.branch(at)),
+            finder: self.members.marks().finder(stream.as_fd())?,
+            stream,
+            dir,
+            hidden: Vec::new(),
+            is_last: self.places.is_empty(),
+        })
+    }
+
+    /// One buffer of a branch's entries; false when it had none.
+    fn read_part(&mut self, union: &Union, part: &mut Part, entries: &mut Entries) -> Res<bool> {
+        let shows_marks = self.members.settings.show_marks;
+        let numbers = union.entry_numbers(&part.branch);
+        let mut read = RawDir::new(&part.stream, &mut self.buffer);
+        let mut had_some = false;
+        while !had_some || !read.is_buffer_empty() {
+            let Some(entry) = read.next() else { break };
+            let entry = entry?;
+            had_some = true;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let found = part
+                .finder
+                .find(part.stream.as_fd(), name, entry.file_type())?;
+            if let Found::Whiteout(_, hidden) = found
+                && part.branch.permission.whiteouts
+                && !part.is_last
+            {
+                part.hidden.push(hidden.to_vec());
+            }
+            let mut shown = shows_marks || matches!(found, Found::Object(_));
+            let name = name.to_bytes();
+            if shown && self.merged {
+                shown = if part.is_last {
+                    !self.seen.contains(name)
+                } else {
+                    self.seen.insert(name.to_vec())
+                };
+            }
+            if shown {
+                let ino = numbers.of(&part.dir, entry.file_name(), entry.ino());
+                entries.push(name, ino, entry.file_type());
+            }
+        }
+        Ok(had_some)
     }
 }

@@ -23,6 +23,11 @@ use crate::union::wire::{Args, Header, Put, device_parts, fopen, op, set};
 const FOREVER: u64 = 86_400;
 /// Saves the second question of a stat; names are asked for each time, with the attributes.
 const MOMENT_NSEC: u32 = 10_000_000;
+/// The least room that an entry with its attributes takes.
+const PLUS: usize = 128 + 32;
+/// The kernel asks for attributes with the first entries of every directory, and with later ones if
+/// it was asked for those. In a large directory a few of the first show whether anybody is.
+const FIRST_WITH_ATTRIBUTES: usize = 32;
 const SETXATTR_ACL_KILL_SGID: u32 = 1;
 
 /// A request being carried out.
@@ -491,24 +496,27 @@ impl<'a> Request<'a> {
             let mut kept = lock(&handle.listing);
             match &*kept {
                 Some(listing) if offset > 0 => Arc::clone(listing),
-                _ => {
-                    let listing = Arc::new(self.union.list(self.members, &handle.node)?);
-                    *kept = Some(Arc::clone(&listing));
-                    listing
-                }
+                _ => Arc::clone(kept.insert(self.union.list(&handle.node)?)),
             }
         };
         let first = usize::try_from(offset).unwrap_or(usize::MAX);
         if !plus {
-            out.extend_from_slice(listing.from(first, size));
-            return Ok(());
+            return listing.read(first, |entries| {
+                out.extend_from_slice(entries.from(first, size));
+            });
         }
-        for index in first..listing.len() {
-            let entry = listing.entry(index);
+        let is_large = first == 0 && !listing.is_whole();
+        let part = listing.read(first, |entries| entries.part(first, size / PLUS))?;
+        for index in 0..part.len() {
+            let entry = part.entry(index);
             if out.len() + 128 + entry.len() > size {
                 break;
             }
-            self.plus_entry(out, &handle.node, listing.name(index));
+            if is_large && index >= FIRST_WITH_ATTRIBUTES {
+                out.zeros(128);
+            } else {
+                self.plus_entry(out, &handle.node, part.name(index));
+            }
             out.extend_from_slice(entry);
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxFlags, lgetxattr, openat, statx};
@@ -48,6 +48,8 @@ pub(crate) struct Union {
     pub(crate) has_rings: AtomicBool,
     pub(crate) can_pass: AtomicBool,
     pub(crate) extended_setxattr: AtomicBool,
+    /// Directories whose rest a thread reads, or is about to.
+    pub(crate) reading_ahead: AtomicUsize,
 }
 
 /// What was done so far.
@@ -141,6 +143,7 @@ impl Union {
             has_rings: AtomicBool::new(false),
             can_pass: AtomicBool::new(false),
             extended_setxattr: AtomicBool::new(false),
+            reading_ahead: AtomicUsize::new(0),
         })
     }
 
@@ -339,18 +342,13 @@ impl Union {
         plain
     }
 
-    /// As [`Self::ino`], for an entry of a listing.
-    pub(crate) fn entry_ino(&self, branch: &Branch, fd: impl AsFd, name: &CStr, ino: u64) -> u64 {
-        let plain = self.plain_ino(branch.device, ino);
-        if branch.has_copies.load(Ordering::Relaxed) {
-            if let Some(origin) = origin_of(fd, name, ino) {
-                return origin;
-            }
-            if let Some(&origin) = lock(&self.origins).get(&plain) {
-                return origin;
-            }
+    /// As [`Self::ino`], for the entries of listings of one branch.
+    pub(crate) fn entry_numbers(&self, branch: &Branch) -> EntryNumbers<'_> {
+        EntryNumbers {
+            union: self,
+            file_system: self.file_system(branch.device),
+            has_copies: branch.has_copies.load(Ordering::Relaxed),
         }
-        plain
     }
 
     /// Remembers a copy's origin in memory.
@@ -361,20 +359,19 @@ impl Union {
 
     /// A number unique over all file systems of the union: that of the first keeps its own.
     fn plain_ino(&self, device: u64, ino: u64) -> u64 {
+        number_in(self.file_system(device), ino)
+    }
+
+    /// Which of the union's file systems a device number is.
+    fn file_system(&self, device: u64) -> usize {
         let mut devices = lock(&self.devices);
-        let index = match devices.iter().position(|&known| known == device) {
-            Some(index) => index,
-            None => {
+        devices
+            .iter()
+            .position(|&known| known == device)
+            .unwrap_or_else(|| {
                 devices.push(device);
                 devices.len() - 1
-            }
-        };
-        let number = ino ^ ((index as u64) << 48);
-        if number <= ROOT {
-            number | (0xffff << 48)
-        } else {
-            number
-        }
+            })
     }
 
     /// How the object of a node can be reached now.
@@ -464,6 +461,38 @@ impl Union {
             [only] => *only,
             _ => 1,
         }
+    }
+}
+
+/// Numbers of a branch's entries, as listings show them.
+#[derive(Debug)]
+pub(crate) struct EntryNumbers<'a> {
+    union: &'a Union,
+    file_system: usize,
+    has_copies: bool,
+}
+
+impl EntryNumbers<'_> {
+    pub(crate) fn of(&self, dir: impl AsFd, name: &CStr, ino: u64) -> u64 {
+        let plain = number_in(self.file_system, ino);
+        if self.has_copies {
+            if let Some(origin) = origin_of(dir, name, ino) {
+                return origin;
+            }
+            if let Some(&origin) = lock(&self.union.origins).get(&plain) {
+                return origin;
+            }
+        }
+        plain
+    }
+}
+
+fn number_in(file_system: usize, ino: u64) -> u64 {
+    let number = ino ^ ((file_system as u64) << 48);
+    if number <= ROOT {
+        number | (0xffff << 48)
+    } else {
+        number
     }
 }
 
