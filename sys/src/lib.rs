@@ -26,5 +26,6 @@ pub mod pty;
 pub mod random;
 pub mod socket;
 pub mod splice;
+pub mod usage;
 
 pub use error::{Result, SysError, SysResultExt};

@@ -8,9 +8,15 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, StatVfsMountFlags, StatxFlags, fstatvfs, lgetxattr, statx};
 
-use crate::union::UnionError;
+use sys::usage::Usage;
+
 use crate::union::options::{Access, BranchArg, Permission, Settings};
 use crate::union::policy::View;
+use crate::union::{UnionError, convert};
+
+/// Ways to use a directory that exclude each other.
+pub(crate) const AS_BRANCH: u8 = 1;
+pub(crate) const IN_CONVERSION: u8 = 2;
 
 /// Says, on a branch's root, that copies in it remember where they come from.
 pub(crate) const COPIES: &std::ffi::CStr = c"trusted.rbox.copies";
@@ -29,6 +35,7 @@ pub(crate) struct Branch {
     pub(crate) has_copies: AtomicBool,
     pub(crate) refuses_passthrough: AtomicBool,
     space: Mutex<Option<(Instant, Space)>>,
+    _usage: Option<Usage>,
 }
 
 /// How full a file system is.
@@ -100,6 +107,7 @@ impl Branch {
                 "its file system is read-only, the branch cannot be rw".into(),
             ));
         }
+        let usage = claim(&root).map_err(fail)?;
         let device = device_of(&stat);
         let has_copies = lgetxattr(path, COPIES, &mut [0_u8; 8][..]).is_ok();
         Ok(Self {
@@ -113,6 +121,7 @@ impl Branch {
             has_copies: AtomicBool::new(has_copies),
             refuses_passthrough: AtomicBool::new(false),
             space: Mutex::new(None),
+            _usage: usage,
         })
     }
 
@@ -155,6 +164,22 @@ impl Branch {
         });
         *kept = Some((Instant::now(), space));
         space
+    }
+}
+
+/// Lets others know that a branch is in use; refuses one whose marks are being converted.
+fn claim(root: &OwnedFd) -> Result<Option<Usage>, String> {
+    // A file system without such locks lets nobody know.
+    let usage = Usage::note(root, AS_BRANCH).ok();
+    let conversion = usage.as_ref().map(|usage| usage.has_other(IN_CONVERSION));
+    if matches!(conversion, Some(Ok(true))) {
+        return Err("its marks are being converted".into());
+    }
+    match convert::interrupted(root) {
+        Some(form) => Err(format!(
+            "a conversion of its marks was interrupted: rbox union convert --to {form} goes on"
+        )),
+        None => Ok(usage),
     }
 }
 

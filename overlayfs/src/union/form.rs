@@ -15,7 +15,7 @@ pub enum Form {
 
 impl Form {
     /// Reads an option's value.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         match text {
             "aufs" => Some(Self::Aufs),
             "overlay" | "overlayfs" => Some(Self::Overlay),

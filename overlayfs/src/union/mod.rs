@@ -11,6 +11,7 @@
 mod attrs;
 mod branch;
 mod control;
+mod convert;
 mod copyup;
 mod data;
 mod dircache;
@@ -44,6 +45,7 @@ mod wire;
 use std::path::PathBuf;
 
 pub use control::{BranchStatus, Status};
+pub use convert::{Conversion, Converted};
 pub use mount::{
     Helper, MountRequest, Mounted, change, check, list, mount, mounts, unmount, where_is,
 };

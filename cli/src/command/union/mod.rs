@@ -6,6 +6,7 @@ use crate::app::Entry;
 use crate::error::{Failure, Result};
 
 pub(crate) mod add;
+pub(crate) mod convert;
 pub(crate) mod del;
 pub(crate) mod helper;
 pub(crate) mod ls;
@@ -18,6 +19,7 @@ pub(crate) mod where_is;
 /// The verbs of the noun.
 pub(crate) static ENTRIES: &[Entry] = &[
     Entry::new("add", &add::LEAF),
+    Entry::new("convert", &convert::LEAF),
     Entry::new("del", &del::LEAF),
     Entry::new("ls", &ls::LEAF).or(&["list"]),
     Entry::new("mode", &mode::LEAF),

@@ -39,7 +39,7 @@ pub(super) fn is_whited_out(dir: BorrowedFd<'_>, name: &CStr) -> Res<bool> {
 }
 
 /// Whether the directory `name` in `dir` is opaque.
-pub(super) fn is_opaque(dir: BorrowedFd<'_>, name: &CStr) -> Res<bool> {
+pub(crate) fn is_opaque(dir: BorrowedFd<'_>, name: &CStr) -> Res<bool> {
     let mut path = name.to_bytes().to_vec();
     path.push(b'/');
     path.extend_from_slice(OPAQUE.to_bytes());
@@ -52,7 +52,7 @@ fn empty_file(dir: BorrowedFd<'_>, name: &CStr) -> Res<()> {
 }
 
 /// Marks a directory opaque; done already is success.
-pub(super) fn make_opaque(dir: BorrowedFd<'_>) -> Res<()> {
+pub(crate) fn make_opaque(dir: BorrowedFd<'_>) -> Res<()> {
     match empty_file(dir, OPAQUE) {
         Err(Errno::EXIST) => Ok(()),
         other => other,
@@ -60,13 +60,13 @@ pub(super) fn make_opaque(dir: BorrowedFd<'_>) -> Res<()> {
 }
 
 /// Hides `name` in the branches below; true when the mark is new.
-pub(super) fn white_out(branch: &Branch, dir: BorrowedFd<'_>, name: &CStr) -> Res<bool> {
+pub(crate) fn white_out(branch: &Branch, dir: BorrowedFd<'_>, name: &CStr) -> Res<bool> {
     let base = (!branch.permission.separate_whiteouts).then(|| branch.root.as_fd());
     put_whiteout(base, dir, name)
 }
 
 /// As [`white_out`], linked to the file for that in `root` if one is given.
-pub(super) fn put_whiteout(
+pub(crate) fn put_whiteout(
     root: Option<BorrowedFd<'_>>,
     dir: BorrowedFd<'_>,
     name: &CStr,

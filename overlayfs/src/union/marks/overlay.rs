@@ -22,8 +22,9 @@ use crate::union::Res;
 use crate::union::tree::{fd_path, kind_of, name_path, stat_at};
 
 pub(crate) const OPAQUE: &CStr = c"trusted.overlay.opaque";
-const WHITEOUT: &CStr = c"trusted.overlay.whiteout";
-const METACOPY: &CStr = c"trusted.overlay.metacopy";
+pub(crate) const WHITEOUT: &CStr = c"trusted.overlay.whiteout";
+pub(crate) const REDIRECT: &CStr = c"trusted.overlay.redirect";
+pub(crate) const METACOPY: &CStr = c"trusted.overlay.metacopy";
 /// Overlayfs's own attributes, and how those of the same names are kept that are not its own.
 pub(crate) const XATTRS: &[u8] = b"trusted.overlay.";
 pub(crate) const ESCAPED: &[u8] = b"trusted.overlay.overlay.";
@@ -37,7 +38,7 @@ fn has_xattr(dir: BorrowedFd<'_>, name: &CStr, attribute: &CStr) -> Res<bool> {
 }
 
 /// Whether an object just found is a whiteout.
-pub(super) fn is_mark(dir: BorrowedFd<'_>, name: &CStr, stat: &Statx) -> Res<bool> {
+pub(crate) fn is_mark(dir: BorrowedFd<'_>, name: &CStr, stat: &Statx) -> Res<bool> {
     match kind_of(stat) {
         libc::S_IFCHR => Ok(stat.stx_rdev_major == 0 && stat.stx_rdev_minor == 0),
         libc::S_IFREG if stat.stx_size == 0 => has_xattr(dir, name, WHITEOUT),
@@ -70,7 +71,7 @@ fn opaque_value(path: &[u8]) -> Res<Option<u8>> {
 }
 
 /// Whether the directory `name` in `dir` is opaque.
-pub(super) fn is_opaque(dir: BorrowedFd<'_>, name: &CStr) -> Res<bool> {
+pub(crate) fn is_opaque(dir: BorrowedFd<'_>, name: &CStr) -> Res<bool> {
     Ok(opaque_value(&name_path(dir, name))? == Some(b'y'))
 }
 
@@ -80,8 +81,13 @@ pub(super) fn has_files_as_marks(dir: BorrowedFd<'_>) -> Res<bool> {
 }
 
 /// Marks a directory opaque.
-pub(super) fn make_opaque(dir: BorrowedFd<'_>) -> Res<()> {
+pub(crate) fn make_opaque(dir: BorrowedFd<'_>) -> Res<()> {
     setxattr(fd_path(dir), OPAQUE, b"y", XattrFlags::empty())
+}
+
+/// As [`make_opaque`], of the directory `name` in `dir`.
+pub(crate) fn make_opaque_at(dir: BorrowedFd<'_>, name: &CStr) -> Res<()> {
+    setxattr(name_path(dir, name), OPAQUE, b"y", XattrFlags::empty())
 }
 
 fn make_whiteout(dir: BorrowedFd<'_>, name: &CStr) -> Res<()> {
@@ -89,7 +95,7 @@ fn make_whiteout(dir: BorrowedFd<'_>, name: &CStr) -> Res<()> {
 }
 
 /// Hides a name that is not in this directory; hidden already is success.
-pub(super) fn white_out(dir: BorrowedFd<'_>, name: &CStr) -> Res<()> {
+pub(crate) fn white_out(dir: BorrowedFd<'_>, name: &CStr) -> Res<()> {
     match make_whiteout(dir, name) {
         Err(Errno::EXIST) if is_whiteout(dir, name)? => Ok(()),
         other => other,
