@@ -108,7 +108,20 @@ impl Watcher {
         self.mark(libc::FAN_MARK_REMOVE | libc::FAN_MARK_ONLYDIR, Some(dir))
     }
 
-    /// Ends all watches.
+    /// Passes over what is written through one mount, given by anything in it; what is written by
+    /// another way is told of as before.
+    pub fn pass_over(&self, mount: BorrowedFd<'_>) -> std::result::Result<(), Errno> {
+        let flags = libc::FAN_MARK_ADD
+            | libc::FAN_MARK_MOUNT
+            | libc::FAN_MARK_IGNORED_MASK
+            | libc::FAN_MARK_IGNORED_SURV_MODIFY;
+        let (group, mount) = (self.fd.as_raw_fd(), mount.as_raw_fd());
+        // SAFETY: the path is a static C string; the rest are plain numbers.
+        errno(unsafe { libc::fanotify_mark(group, flags, libc::FAN_MODIFY, mount, c".".as_ptr()) })
+            .map(drop)
+    }
+
+    /// Ends all watches of directories.
     pub fn clear(&self) {
         let _ = self.mark(libc::FAN_MARK_FLUSH, None);
     }

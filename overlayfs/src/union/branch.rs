@@ -34,6 +34,8 @@ pub(crate) struct Branch {
     pub(crate) writers: Arc<AtomicUsize>,
     pub(crate) has_copies: AtomicBool,
     pub(crate) refuses_passthrough: AtomicBool,
+    /// The watch, if there is one, was told to pass over what is written through our clone.
+    pub(crate) is_passed_over: AtomicBool,
     space: Mutex<Option<(Instant, Space)>>,
     _usage: Option<Usage>,
 }
@@ -120,6 +122,7 @@ impl Branch {
             writers: Arc::default(),
             has_copies: AtomicBool::new(has_copies),
             refuses_passthrough: AtomicBool::new(false),
+            is_passed_over: AtomicBool::new(false),
             space: Mutex::new(None),
             _usage: usage,
         })

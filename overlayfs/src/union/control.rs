@@ -118,6 +118,8 @@ pub struct Status {
     pub passed_opens: u64,
     /// Opens served by the server.
     pub cached_opens: u64,
+    /// Changes that others made in watched directories of branches.
+    pub changes_seen: u64,
     /// The server's process.
     pub server: u32,
 }
@@ -222,6 +224,7 @@ impl Union {
             moves: count(&self.counters.moves),
             passed_opens: count(&self.counters.passed_opens),
             cached_opens: count(&self.counters.cached_opens),
+            changes_seen: count(&self.counters.changes_seen),
             server: std::process::id(),
         }
     }

@@ -63,6 +63,7 @@ pub(crate) struct Counters {
     pub(crate) moves: AtomicU64,
     pub(crate) passed_opens: AtomicU64,
     pub(crate) cached_opens: AtomicU64,
+    pub(crate) changes_seen: AtomicU64,
 }
 
 /// What a name is in a directory of the union.

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
@@ -202,6 +203,11 @@ impl Union {
             if watch.len() >= ROOM {
                 return Err(Errno::NOSPC);
             }
+            if !branch.is_passed_over.swap(true, Ordering::Relaxed) {
+                // Writes that the kernel passes through by our own clone of the mount; it knows of
+                // them. Where that is refused, each of them is told of and does no harm.
+                let _ = watch.watcher.pass_over(branch.root.as_fd());
+            }
             watch.watcher.add(fd.as_fd())?;
             let key = DirKey::of(fd.as_fd())?;
             let mut dirs = lock(&watch.dirs);
@@ -354,6 +360,8 @@ fn wait(union: &Weak<Union>, watch: &Watch) {
     loop {
         let each = |event: Event<'_>| {
             if let (true, Some(union)) = (event.process != own, union.upgrade()) {
+                let seen = &union.counters.changes_seen;
+                seen.fetch_add(1, Ordering::Relaxed);
                 union.changed(watch, &event);
             }
         };
