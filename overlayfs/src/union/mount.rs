@@ -203,7 +203,9 @@ fn refused(target: &Path, errno: Errno) -> UnionError {
 
 /// A mount whose server was killed gives way to a new one.
 fn clear_dead(target: &Path) {
-    if rustix::fs::stat(target).err() == Some(Errno::NOTCONN) && is_ours(target) {
+    // Not by stat: for a moment the kernel answers that one by itself.
+    let answer = rustix::fs::statfs(target).map(drop);
+    if matches!(answer, Err(Errno::NOTCONN | Errno::CONNABORTED)) && is_ours(target) {
         let _ = sys::fuse::unmount(target, true);
     }
 }
