@@ -300,7 +300,7 @@ fn make_opaque_dir(
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let done = openat(dir, &work, flags, Mode::empty())
         .and_then(|fd| marks.make_opaque(fd))
-        .and_then(|()| renameat_with(dir, &work, dir, name, RenameFlags::NOREPLACE));
+        .and_then(|_| renameat_with(dir, &work, dir, name, RenameFlags::NOREPLACE));
     if done.is_err() && marks.purge(dir.as_fd(), &work).is_err() {
         let _ = unlinkat(dir, &work, AtFlags::REMOVEDIR);
     }

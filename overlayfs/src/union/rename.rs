@@ -1,6 +1,7 @@
 //! Renaming, in one branch, with the marks that keep the union's view whole.
 
 use std::ffi::CStr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, RenameFlags, Statx, renameat_with, unlinkat};
@@ -133,24 +134,19 @@ impl Union {
         at: u16,
     ) -> Res<()> {
         let is_dir = kind_of(&source.stat) == libc::S_IFDIR;
-        let branch = members.branch(at);
         let old = self.dir_fd(members, from.dir, at)?;
-        let mut made = Made::default();
-        let new = self.ensure_dir(members, to.dir, at, &mut made)?;
         let other = target
             .top
             .as_ref()
             .and_then(|_| self.node_of(members, to.dir, to.name, target));
         let pin = other.as_ref().and_then(|other| self.pin(members, other));
-
-        if is_dir && self.is_below(members, to.dir, to.name, at)? {
-            let dir = Reach::Name(Arc::clone(&old), from.name.to_owned());
-            members.marks().make_opaque(dir.handle()?)?;
-        }
-        let hides = self.is_below(members, from.dir, from.name, at)?;
-        let over = target.whiteout == Some(at);
-        let (one, two) = ((&old, from.name), (&new, to.name));
-        let moved = members.marks().rename(branch, one, two, (hides, over));
+        let mut made = Made::default();
+        let moved = self
+            .ensure_dir(members, to.dir, at, &mut made)
+            .and_then(|new| {
+                let over = target.whiteout == Some(at);
+                self.move_in_branch(members, at, (&old, from), (&new, to), (is_dir, over))
+            });
         if let Err(errno) = moved {
             self.unmake(made);
             return Err(errno);
@@ -176,6 +172,29 @@ impl Union {
             }
         }
         Ok(())
+    }
+
+    /// The step itself; if it cannot be taken, marks are as they were.
+    fn move_in_branch(
+        &self,
+        members: &Members,
+        at: u16,
+        (old, from): (&Arc<OwnedFd>, End<'_>),
+        (new, to): (&Arc<OwnedFd>, End<'_>),
+        (is_dir, over): (bool, bool),
+    ) -> Res<()> {
+        let (marks, branch) = (members.marks(), members.branch(at));
+        let hides = self.is_below(members, from.dir, from.name, at)?;
+        let opaque = match is_dir && self.is_below(members, to.dir, to.name, at)? {
+            true => made_opaque(members, old, from.name)?,
+            false => None,
+        };
+        let (one, two) = ((old, from.name), (new, to.name));
+        let moved = marks.rename(branch, one, two, (hides, over));
+        if let (Err(_), Some(dir)) = (moved, opaque) {
+            marks.undo_opaque(dir);
+        }
+        moved
     }
 
     fn renamed(&self, source: &Source, to: End<'_>, at: u16, epoch: u32) {
@@ -226,15 +245,31 @@ impl Union {
         }
         let old = self.dir_fd(members, one.dir, at)?;
         let new = self.dir_fd(members, two.dir, at)?;
-        for (source, fd, end, there) in [(&first, &old, one, two), (&second, &new, two, one)] {
+        let mut opaque = Vec::new();
+        let ends = [(&first, &old, one, two), (&second, &new, two, one)];
+        let marked = ends.into_iter().try_for_each(|(source, fd, end, there)| {
             if source.node.is_dir() && self.is_below(members, there.dir, there.name, at)? {
-                let dir = Reach::Name(Arc::clone(fd), end.name.to_owned());
-                members.marks().make_opaque(dir.handle()?)?;
+                opaque.extend(made_opaque(members, fd, end.name)?);
             }
+            Ok(())
+        });
+        let done = marked
+            .and_then(|()| renameat_with(&old, one.name, &new, two.name, RenameFlags::EXCHANGE));
+        if let Err(errno) = done {
+            opaque
+                .iter()
+                .for_each(|dir| members.marks().undo_opaque(dir));
+            return Err(errno);
         }
-        renameat_with(&old, one.name, &new, two.name, RenameFlags::EXCHANGE)?;
         self.renamed(&first, two, at, members.epoch);
         self.renamed(&second, one, at, members.epoch);
         Ok(())
     }
+}
+
+/// Marks a directory opaque; returns it if it was not so before.
+fn made_opaque(members: &Members, dir: &Arc<OwnedFd>, name: &CStr) -> Res<Option<Arc<OwnedFd>>> {
+    let dir = Reach::Name(Arc::clone(dir), name.to_owned()).handle()?;
+    let new = members.marks().make_opaque(&dir)?;
+    Ok(new.then_some(dir))
 }

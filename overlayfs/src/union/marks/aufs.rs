@@ -51,12 +51,16 @@ fn empty_file(dir: BorrowedFd<'_>, name: &CStr) -> Res<()> {
     openat(dir, name, flags, Mode::from_raw_mode(0o444)).map(drop)
 }
 
-/// Marks a directory opaque; done already is success.
-pub(crate) fn make_opaque(dir: BorrowedFd<'_>) -> Res<()> {
+/// Marks a directory opaque; true when the mark is new.
+pub(crate) fn make_opaque(dir: BorrowedFd<'_>) -> Res<bool> {
     match empty_file(dir, OPAQUE) {
-        Err(Errno::EXIST) => Ok(()),
-        other => other,
+        Err(Errno::EXIST) => Ok(false),
+        other => other.map(|()| true),
     }
+}
+
+pub(super) fn undo_opaque(dir: BorrowedFd<'_>) {
+    let _ = unlinkat(dir, OPAQUE, AtFlags::empty());
 }
 
 /// Hides `name` in the branches below; true when the mark is new.

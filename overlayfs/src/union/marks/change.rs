@@ -13,11 +13,19 @@ use crate::union::branch::Branch;
 use crate::union::form::Form;
 
 impl Marks {
-    /// Marks a directory opaque; done already is success.
-    pub(crate) fn make_opaque(self, dir: impl AsFd) -> Res<()> {
+    /// Marks a directory opaque; true when the mark is new.
+    pub(crate) fn make_opaque(self, dir: impl AsFd) -> Res<bool> {
         match self.form {
             Form::Overlay => overlay::make_opaque(dir.as_fd()),
             Form::Aufs | Form::Auto => aufs::make_opaque(dir.as_fd()),
+        }
+    }
+
+    /// Takes such a mark back.
+    pub(crate) fn undo_opaque(self, dir: impl AsFd) {
+        match self.form {
+            Form::Overlay => overlay::undo_opaque(dir.as_fd()),
+            Form::Aufs | Form::Auto => aufs::undo_opaque(dir.as_fd()),
         }
     }
 
@@ -79,7 +87,9 @@ impl Marks {
         let Err(errno) = self.purge(dir, &work) else {
             return Ok(());
         };
-        // Somebody put a file there meanwhile: it comes back.
+        // A mark cannot be removed, or somebody put a file there meanwhile: it comes back. Of its
+        // marks some are gone.
+        let _ = open_dir(dir, &work).and_then(|it| self.make_opaque(it));
         if hides {
             if renameat_with(dir, &work, dir, name, RenameFlags::EXCHANGE).is_ok() {
                 let _ = unlinkat(dir, &work, AtFlags::empty());
@@ -114,7 +124,8 @@ impl Marks {
             make(name)?
         };
         if over && self.form.has_names() {
-            aufs::clear_whiteout(dir, name)?;
+            // It is made. If the mark stays it hides no more than what is there now does.
+            let _ = aufs::clear_whiteout(dir, name);
         }
         Ok(made)
     }
@@ -145,15 +156,50 @@ impl Marks {
     ) -> Res<()> {
         let (old, new) = (old.as_fd(), new.as_fd());
         if self.form == Form::Overlay {
-            return self.move_here((old, from), (new, to), hides);
+            return match self.move_here((old, from), (new, to), hides) {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                    self.make_opaque(open_dir(new, to)?)?;
+                    self.take_marks(new, to)?;
+                    self.move_here((old, from), (new, to), hides)
+                }
+                other => other,
+            };
         }
         hiding(hides.then_some(branch), old, from, || {
-            self.move_here((old, from), (new, to), false)
+            match self.move_here((old, from), (new, to), false) {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                    self.move_over_marks(branch, (old, from), (new, to))
+                }
+                other => other,
+            }
         })?;
-        match over {
-            true => aufs::clear_whiteout(new, to),
-            false => Ok(()),
+        if over {
+            // It is done. If the mark stays it hides no more than what is there now does.
+            let _ = aufs::clear_whiteout(new, to);
         }
+        Ok(())
+    }
+
+    /// Moves a directory to the place of one that holds marks. They go first, while one beside it
+    /// does for them all: then it is one step, whoever looks and whenever it is cut short.
+    fn move_over_marks(
+        self,
+        branch: &Branch,
+        (old, from): (BorrowedFd<'_>, &CStr),
+        (new, to): (BorrowedFd<'_>, &CStr),
+    ) -> Res<()> {
+        let marked = aufs::white_out(branch, new, to)?;
+        let done = self
+            .take_marks(new, to)
+            .and_then(|()| self.move_here((old, from), (new, to), false));
+        let back = done.is_ok()
+            || open_dir(new, to)
+                .and_then(|it| self.make_opaque(it))
+                .is_ok();
+        if marked && back {
+            let _ = aufs::clear_whiteout(new, to);
+        }
+        done
     }
 
     /// Moves a name; `hides` leaves a device in its place.
@@ -169,14 +215,6 @@ impl Marks {
             RenameFlags::empty()
         };
         match renameat_with(old, from, new, to, flags) {
-            Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                // One step for whoever looks at the new name; what held it is then taken away.
-                if hides {
-                    self.make_opaque(open_dir(new, to)?)?;
-                }
-                renameat_with(old, from, new, to, RenameFlags::EXCHANGE)?;
-                self.remove_dir_here(old, from, hides)
-            }
             // A directory in the place of a whiteout, which is then where it is wanted or not.
             Err(Errno::NOTDIR) if self.form.has_devices() && overlay::is_whiteout(new, to)? => {
                 renameat_with(old, from, new, to, RenameFlags::EXCHANGE)?;
@@ -191,6 +229,12 @@ impl Marks {
 
     /// Removes a directory that holds nothing but marks; the name is one that nobody sees.
     pub(crate) fn purge(self, parent: BorrowedFd<'_>, name: &CStr) -> Res<()> {
+        self.take_marks(parent, name)?;
+        unlinkat(parent, name, AtFlags::REMOVEDIR)
+    }
+
+    /// Empties a directory that holds nothing but marks.
+    fn take_marks(self, parent: BorrowedFd<'_>, name: &CStr) -> Res<()> {
         let dir = open_dir(parent, name)?;
         let mut marks = Vec::new();
         let mut holds_more = false;
@@ -215,7 +259,7 @@ impl Marks {
                 unlinkat(&dir, &mark, AtFlags::empty())?;
             }
         }
-        unlinkat(parent, name, AtFlags::REMOVEDIR)
+        Ok(())
     }
 }
 
@@ -233,7 +277,7 @@ fn hiding(
     };
     if let Err(errno) = act() {
         if marked {
-            aufs::clear_whiteout(dir, name)?;
+            let _ = aufs::clear_whiteout(dir, name);
         }
         return Err(errno);
     }

@@ -12,8 +12,8 @@ use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, RenameFlags, Statx, XattrFlags, lgetxattr, mknodat, renameat_with,
-    setxattr, unlinkat,
+    AtFlags, FileType, Mode, RenameFlags, Statx, XattrFlags, lgetxattr, mknodat, removexattr,
+    renameat_with, setxattr, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -80,9 +80,17 @@ pub(super) fn has_files_as_marks(dir: BorrowedFd<'_>) -> Res<bool> {
     Ok(opaque_value(&name_path(dir, c"."))? == Some(b'x'))
 }
 
-/// Marks a directory opaque.
-pub(crate) fn make_opaque(dir: BorrowedFd<'_>) -> Res<()> {
-    setxattr(fd_path(dir), OPAQUE, b"y", XattrFlags::empty())
+/// Marks a directory opaque; true when the mark is new.
+pub(crate) fn make_opaque(dir: BorrowedFd<'_>) -> Res<bool> {
+    let path = fd_path(dir);
+    match setxattr(&path, OPAQUE, b"y", XattrFlags::CREATE) {
+        Err(Errno::EXIST) => setxattr(&path, OPAQUE, b"y", XattrFlags::REPLACE).map(|()| false),
+        other => other.map(|()| true),
+    }
+}
+
+pub(super) fn undo_opaque(dir: BorrowedFd<'_>) {
+    let _ = removexattr(fd_path(dir), OPAQUE);
 }
 
 /// As [`make_opaque`], of the directory `name` in `dir`.

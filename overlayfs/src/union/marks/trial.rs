@@ -29,7 +29,7 @@ impl Marks {
         let tried = super::change::open_dir(root.as_fd(), &one)
             .and_then(|dir| overlay::make_opaque(dir.as_fd()))
             .map_err(|errno| (errno, "keeps no attributes in trusted.overlay."))
-            .and_then(|()| {
+            .and_then(|_| {
                 let moved = renameat_with(root, &one, root, &two, RenameFlags::WHITEOUT);
                 moved.map_err(|errno| (errno, "leaves no whiteouts when something is renamed"))
             })
