@@ -35,12 +35,15 @@ pub(crate) struct Change {
 pub(crate) fn kill_privileges(fd: impl AsFd) -> Res<()> {
     let fd = fd.as_fd();
     let mode = u32::from(stat_fd(fd)?.stx_mode);
+    if mode & libc::S_IFMT != libc::S_IFREG {
+        return Ok(());
+    }
     let mut kept = mode & !libc::S_ISUID;
     if mode & libc::S_IXGRP != 0 {
         kept &= !libc::S_ISGID;
     }
     let path = fd_path(fd);
-    if kept != mode && mode & libc::S_IFMT == libc::S_IFREG {
+    if kept != mode {
         chmodat(
             CWD,
             &path,
@@ -76,7 +79,9 @@ impl Union {
         let valid = change.valid;
         let truncates = valid & set::SIZE != 0 && change.size == 0;
         let _busy = lock(&node.busy);
-        self.writable_locked(members, node, truncates)?;
+        let (_, source) = self.reach(members, node)?;
+        let at = self.writable_locked(members, node, truncates)?;
+        let emptied = truncates && at != source; // copied without its data
         let fd = self.object(members, node)?;
         let path = fd_path(&fd);
         if valid & (set::UID | set::GID) != 0 {
@@ -84,7 +89,7 @@ impl Union {
             let gid = (valid & set::GID != 0).then(|| Gid::from_raw(change.gid));
             chownat(&fd, c"", uid, gid, AtFlags::EMPTY_PATH)?;
         }
-        if valid & set::SIZE != 0 {
+        if valid & set::SIZE != 0 && !emptied {
             self.truncate(node, &fd, change.size, handle)?;
         }
         let asked = set::MODE | set::UID | set::GID | set::SIZE | set::ATIME | set::MTIME;

@@ -27,6 +27,17 @@ pub(crate) struct Made {
     dirs: Vec<(Arc<Node>, Arc<OwnedFd>, u16)>,
 }
 
+/// A copy that has its name, in its branch.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    pub(crate) dir: Arc<OwnedFd>,
+    now: Statx,
+    /// The directories made for it.
+    pub(crate) made: Made,
+    /// It is another file than the one that it was copied from.
+    separated: bool,
+}
+
 pub(crate) fn times_of(stat: &Statx) -> Timestamps {
     let time = |time: &rustix::fs::StatxTimestamp| Timespec {
         tv_sec: time.tv_sec,
@@ -36,6 +47,16 @@ pub(crate) fn times_of(stat: &Statx) -> Timestamps {
         last_access: time(&stat.stx_atime),
         last_modification: time(&stat.stx_mtime),
     }
+}
+
+/// Says that something was changed just now.
+pub(crate) fn changed_now(object: impl AsFd) -> Res<()> {
+    let special = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
+    let times = Timestamps {
+        last_access: special(rustix::fs::UTIME_OMIT),
+        last_modification: special(rustix::fs::UTIME_NOW),
+    };
+    utimensat(object, c"", &times, AtFlags::EMPTY_PATH)
 }
 
 /// Gives a directory its times back after a change that must not be seen.
@@ -162,7 +183,11 @@ impl Union {
                 Some(parent) => self.copy_target(members, parent, at)?,
                 None => self.copy_target(members, node, at)?,
             };
-            self.ensure_dir(members, node, target, &mut Made::default())?;
+            let mut made = Made::default();
+            if let Err(errno) = self.ensure_dir(members, node, target, &mut made) {
+                self.unmake(made);
+                return Err(errno);
+            }
             return Ok(target);
         }
         let parent = parent.ok_or(Errno::STALE)?;
@@ -171,7 +196,7 @@ impl Union {
         Ok(target)
     }
 
-    /// Copies a non-directory to the branch `target`.
+    /// Copies a non-directory to the branch `target`; the node means the copy from then on.
     pub(crate) fn copy_file_up(
         &self,
         members: &Members,
@@ -180,6 +205,19 @@ impl Union {
         (parent, name): (&Arc<Node>, &CStr),
         (target, truncate): (u16, bool),
     ) -> Res<()> {
+        let placed = self.place_copy(members, node, reach, (parent, name), (target, truncate))?;
+        self.rebind(node, name, (target, members.epoch), &placed)
+    }
+
+    /// Puts a copy in the branch `target`.
+    pub(crate) fn place_copy(
+        &self,
+        members: &Members,
+        node: &Arc<Node>,
+        reach: &Reach,
+        (parent, name): (&Arc<Node>, &CStr),
+        (target, truncate): (u16, bool),
+    ) -> Res<Placed> {
         let mut made = Made::default();
         let branch = members.branch(target);
         let source = reach.handle()?;
@@ -213,19 +251,23 @@ impl Union {
         self.counters
             .copied_bytes
             .fetch_add(now.stx_size, Ordering::Relaxed);
-        let fresh = (target, members.epoch, note.is_none());
-        self.rebind(node, &dir, name, fresh, &now)
+        Ok(Placed {
+            dir,
+            now,
+            made,
+            separated: note.is_none(),
+        })
     }
 
     /// Points a node, and those who read its file, at the copy.
-    fn rebind(
+    pub(crate) fn rebind(
         &self,
         node: &Arc<Node>,
-        dir: &OwnedFd,
         name: &CStr,
-        (at, epoch, separated): (u16, u32, bool),
-        now: &Statx,
+        (at, epoch): (u16, u32),
+        placed: &Placed,
     ) -> Res<()> {
+        let (dir, now, separated) = (&placed.dir, &placed.now, placed.separated);
         let mut state = node.state();
         state.at = at;
         state.epoch = epoch;
@@ -438,7 +480,12 @@ impl Copy<'_> {
             }
         }
         let _ = rustix::fs::removexattr(fd_path(copy), c"system.posix_acl_access");
-        self.dress(copy)
+        self.dress(copy)?;
+        if self.truncate {
+            // Emptied now, and not when its origin was changed last.
+            changed_now(copy)?;
+        }
+        Ok(())
     }
 }
 

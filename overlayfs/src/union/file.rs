@@ -67,8 +67,13 @@ impl Union {
             // The kernel sees to it for those that write, for these after the fact.
             return Err(Errno::TXTBSY);
         }
+        let mut flags = flags;
         if wants_write {
-            self.writable_locked(members, node, flags.contains(OFlags::TRUNC))?;
+            let (_, source) = self.reach(members, node)?;
+            let at = self.writable_locked(members, node, flags.contains(OFlags::TRUNC))?;
+            if at != source {
+                flags -= OFlags::TRUNC; // copied without its data
+            }
         }
         let (reach, at) = self.reach(members, node)?;
         let branch = members.branch(at);

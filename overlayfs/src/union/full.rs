@@ -97,9 +97,15 @@ impl Union {
         let needed = (stat.stx_blocks * 512).saturating_add(more);
         let target = self.roomy(members, policy, (&parent, &name), (at, needed))?;
         let before = stat_fd(&dir)?;
-        self.copy_file_up(members, node, &reach, (&parent, &name), (target, false))?;
-        unlinkat(&dir, &name, AtFlags::empty())?;
+        let copy = self.place_copy(members, node, &reach, (&parent, &name), (target, false))?;
+        if let Err(errno) = unlinkat(&dir, &name, AtFlags::empty()) {
+            // Two would be one too many: whoever writes would change the hidden one.
+            let _ = unlinkat(&copy.dir, &name, AtFlags::empty());
+            self.unmake(copy.made);
+            return Err(errno);
+        }
         keep_times(&dir, &before);
+        self.rebind(node, &name, (target, members.epoch), &copy)?;
         // Who looked the name up in between was led to the old file.
         self.table.unbury(node);
         self.counters.moves.fetch_add(1, Ordering::Relaxed);

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, linkat, mkdirat, mknodat,
-    openat, renameat_with, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Mode, OFlags, RenameFlags, linkat, mkdirat, mknodat, openat, renameat_with,
+    symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use sys::fuse::Identity;
 
 use crate::union::Res;
 use crate::union::branch::Members;
-use crate::union::copyup::Made;
+use crate::union::copyup::{Made, changed_now};
 use crate::union::marks::{Marks, work_name};
 use crate::union::node::Node;
 use crate::union::policy;
@@ -180,20 +180,8 @@ impl Union {
         if top >= changed || !members.branch(top).is_writable() {
             return;
         }
-        let omit = Timespec {
-            tv_sec: 0,
-            tv_nsec: rustix::fs::UTIME_OMIT,
-        };
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: rustix::fs::UTIME_NOW,
-        };
-        let times = Timestamps {
-            last_access: omit,
-            last_modification: now,
-        };
         if let Ok(fd) = self.dir_fd(members, dir, top) {
-            let _ = utimensat(&fd, c".", &times, AtFlags::empty());
+            let _ = changed_now(&fd);
         }
     }
 

@@ -220,7 +220,7 @@ impl Marks {
                 renameat_with(old, from, new, to, RenameFlags::EXCHANGE)?;
                 match hides {
                     true => Ok(()),
-                    false => unlinkat(old, from, AtFlags::empty()),
+                    false => overlay::take_away((old, from), (new, to)),
                 }
             }
             other => other,

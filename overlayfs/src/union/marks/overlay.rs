@@ -142,9 +142,21 @@ pub(super) fn take_place(dir: BorrowedFd<'_>, work: &CStr, name: &CStr) -> Res<(
         Err(errno) => return Err(errno),
     }
     if is_whiteout(dir, work)? {
-        return unlinkat(dir, work, AtFlags::empty());
+        return take_away((dir, work), (dir, name));
     }
     // Somebody else was faster: theirs stays.
     renameat_with(dir, work, dir, name, RenameFlags::EXCHANGE)?;
     Err(Errno::EXIST)
+}
+
+/// Removes a whiteout that something has changed places with; if it will not go, it changes back.
+pub(super) fn take_away(
+    (old, whiteout): (BorrowedFd<'_>, &CStr),
+    (new, name): (BorrowedFd<'_>, &CStr),
+) -> Res<()> {
+    let gone = unlinkat(old, whiteout, AtFlags::empty());
+    if gone.is_err() && renameat_with(old, whiteout, new, name, RenameFlags::EXCHANGE).is_ok() {
+        return gone;
+    }
+    Ok(())
 }
