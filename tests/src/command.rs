@@ -256,6 +256,12 @@ impl Running {
         String::from_utf8_lossy(&self.stdout.seen).into_owned()
     }
 
+    /// All that the command has written as errors so far.
+    pub fn complaints(&mut self) -> String {
+        while self.stderr.more(Instant::now()) {}
+        String::from_utf8_lossy(&self.stderr.seen).into_owned()
+    }
+
     /// Waits until the command has written this text; returns all it wrote so far.
     ///
     /// # Panics

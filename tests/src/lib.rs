@@ -21,6 +21,8 @@ pub mod reference;
 pub mod rings;
 pub mod snapshot;
 pub mod terminal;
+#[cfg(target_arch = "x86_64")]
+pub mod tracer;
 pub mod vm;
 pub mod wait;
 
@@ -30,5 +32,7 @@ pub use lab::Lab;
 pub use outside::Outside;
 pub use snapshot::Snapshot;
 pub use terminal::Terminal;
+#[cfg(target_arch = "x86_64")]
+pub use tracer::Tracer;
 pub use vm::Vm;
 pub use wait::{eventually, until};

@@ -105,11 +105,12 @@ fn building() -> Result<Outcome> {
 }
 
 /// Names of tests that `--quick` leaves out: those that take minutes.
-const SLOW: [&str; 4] = [
+const SLOW: [&str; 5] = [
     "privileged_vm_",
     "privileged_example_",
     "privileged_fault_",
     "privileged_union_passes_",
+    "privileged_union_crashes_",
 ];
 
 fn tests(options: &Options, root: bool, mark: &str) -> Result<Vec<Outcome>> {

@@ -5,6 +5,10 @@ use std::path::Path;
 
 use lab::{Lab, rings};
 
+pub(crate) mod prepare;
+pub(crate) mod served;
+pub(crate) mod view;
+
 /// A lab with the directories `a`, `b`, `c` to be branches and `m` to be the mount point.
 pub(crate) struct Union {
     /// The host.
