@@ -135,6 +135,40 @@ fn privileged_union_passes_pjdfstest_by_free_space() {
     no_worse_than_the_branch("dirs=e/a=rw:f/a=rw:e/b=ro,create=mfs:0");
 }
 
+/// Overlayfs takes a device 0/0 for its mark and refuses to make one: what fails there for it may fail
+/// in a union of such marks, and nothing else.
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_passes_pjdfstest_with_overlayfs_marks() {
+    let lab = lab_with_branches();
+    let at = |name: &str| lab.directory().join(name).display().to_string();
+    let native = failures(&lab, &at("e/native"));
+    lab.sh(&format!(
+        "cd {}; mkdir -p e/u e/w; mount -t overlay none -o lowerdir=e/b,upperdir=e/u,workdir=e/w m; chmod 777 m/t",
+        lab.directory().display()
+    ));
+    let overlay = failures(&lab, &at("m/t"));
+    lab.sh(&format!("umount {}", at("m")));
+    assert!(
+        overlay.iter().any(|case| case.contains("char")),
+        "{overlay:?}"
+    );
+    for options in [
+        "dirs=e/a=rw:e/b=ro,passthrough=safe,udba=reval",
+        "dirs=e/a=rw:e/c=rw:e/b=ro,create=rr,passthrough=all,udba=notify",
+    ] {
+        unions::mount(&lab, &format!("{options},whform=overlay"));
+        lab.sh(&format!("mkdir -p {0}/t; chmod 777 {0}/t", at("m")));
+        let union = failures(&lab, &at("m/t"));
+        lab.sh(&format!("umount {}", at("m")));
+        let more: Vec<&String> = union
+            .iter()
+            .filter(|case| !native.contains(*case) && !overlay.contains(*case))
+            .collect();
+        assert!(more.is_empty(), "{options}: overlayfs passes {more:?}");
+    }
+}
+
 /// How long fsx goes on, with new seeds: once through unless `RBOX_FSX_SECONDS` says more.
 fn fsx_time() -> Duration {
     let seconds = std::env::var("RBOX_FSX_SECONDS").ok();
@@ -145,13 +179,17 @@ fn fsx_time() -> Duration {
 #[ignore = "needs root: run by cargo xtask test"]
 fn privileged_union_passes_fsx_while_branches_come_and_go() {
     let program = tool(FSX);
-    for (mode, changes) in [("safe", "reval"), ("all", "notify"), ("off", "none")] {
+    for (mode, changes, form) in [
+        ("safe", "reval", "aufs"),
+        ("all", "notify", "overlay"),
+        ("off", "none", "aufs"),
+    ] {
         let lab = Lab::new();
         lab.sh(&format!(
             "cd {}; mkdir a b c m; head -c 100000 /dev/zero > b/low",
             lab.directory().display()
         ));
-        let options = format!("dirs=a=rw:b=ro,passthrough={mode},udba={changes}");
+        let options = format!("dirs=a=rw:b=ro,passthrough={mode},udba={changes},whform={form}");
         let run = |words: &[&str]| {
             lab.rbox(["union"])
                 .args(words)
@@ -194,7 +232,7 @@ fn privileged_union_passes_fsx_while_branches_come_and_go() {
                 break;
             }
             lab.sh(&format!(
-                "cd {}; rm m/*; rm a/.wh.low",
+                "cd {}; rm m/*; rm -f a/.wh.low; find a -type c -delete",
                 lab.directory().display()
             ));
             seed += 3;

@@ -165,7 +165,8 @@ impl Mount {
                 self.tmpfs.insert("Mode".to_owned(), json!(mode));
             }
             "dirs" | "br" | "create" | "cpup" | "copyup" | "udba" | "passthrough" | "diropq"
-            | "minfreespace" => {
+            | "minfreespace" | "whform" | "transport" | "moveonenospc" | "moveonenospc_guard"
+            | "statfs_ignore" => {
                 self.union.insert(key.to_owned(), json!(value));
             }
             _ => return Err(format!("unexpected key '{key}' in '{field}'")),

@@ -26,12 +26,20 @@ pub enum ExportError {
     /// A file changed its length while it was read.
     #[error("{0:?} changed while it was read")]
     Changed(PathBuf),
+    /// A name that would be a mark.
+    #[error(
+        "{0:?} cannot be in a layer, where names that begin with \".wh.\" are marks: rename or remove it"
+    )]
+    Reserved(PathBuf),
     /// A file of the kernel's that does not end.
     #[error("{0:?} is no file but a view of the kernel, and has more than 64 MiB")]
     Endless(PathBuf),
 }
 
 type Result<T> = std::result::Result<T, ExportError>;
+
+/// How names of marks begin in a layer.
+const WHITEOUT: &[u8] = b".wh.";
 
 /// Writes the layer that a writable directory, or a whole tree, makes above some layers: what is new or different,
 /// and `.wh.` names for what is gone. What was only made to be mounted on is left out.
@@ -183,6 +191,9 @@ impl<W: Write> LayerWalk<'_, W> {
                 Some((parent, old)) => same(&upper, parent, entry.name.as_ref(), &stat, old)?,
                 None => false,
             };
+            if !unchanged && entry.name.as_bytes().starts_with(WHITEOUT) {
+                return Err(ExportError::Reserved(here));
+            }
             if stat.kind == fs::Kind::Directory {
                 let inner = match (&lower, &below) {
                     (Some(lower), Some((_, old))) if old.kind == fs::Kind::Directory => {
@@ -241,7 +252,7 @@ impl<W: Write> Export<W> {
 
     fn whiteout(&mut self, path: &Path) -> Result<()> {
         let name = path.file_name().unwrap_or_default();
-        let marked = [b".wh.", name.as_bytes()].concat();
+        let marked = [WHITEOUT, name.as_bytes()].concat();
         let member = Member {
             path: path
                 .with_file_name(std::ffi::OsStr::from_bytes(&marked))
