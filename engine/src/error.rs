@@ -96,6 +96,19 @@ impl Error {
         self
     }
 
+    /// Mentions what failed afterwards; the causes of both are in the message then.
+    #[must_use]
+    pub fn and(mut self, further: &Self) -> Self {
+        let message = format!(
+            "{}; afterwards, {}",
+            with_causes(&self),
+            with_causes(further)
+        );
+        self.0.message = message;
+        self.0.source = None;
+        self
+    }
+
     /// Adds what the user may do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -129,6 +142,16 @@ impl Error {
     pub fn run_exit_code(&self) -> u8 {
         self.0.exit_code.unwrap_or(125)
     }
+}
+
+fn with_causes(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 impl fmt::Display for Error {

@@ -92,15 +92,52 @@ pub(crate) fn while_mounted<T>(
             failure.cause,
         )),
     };
-    let left = plan::undo_all(&steps, &mut host).into_iter().next();
-    match left {
+    let unmounted = match plan::undo_all(&steps, &mut host).into_iter().next() {
         None => journal
             .remove()
-            .map_err(|error| Error::system("cannot remove the plan", error))?,
+            .map_err(|error| Error::system("cannot remove the plan", error)),
         Some(error) => {
             let text = format!("cannot unmount the unions of container {}", container.name);
-            return Err(Error::system(text, error));
+            Err(Error::system(text, error))
+        }
+    };
+    after(done, unmounted)
+}
+
+/// The end of some work and of what had to follow it; the work's error comes first.
+fn after<T>(done: Result<T>, followed: Result<()>) -> Result<T> {
+    match (done, followed) {
+        (Err(error), Err(further)) => Err(error.and(&further)),
+        (Ok(_), Err(error)) => Err(error),
+        (done, Ok(())) => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    /// The error of unmounting once took the place of what had gone wrong before.
+    #[test]
+    fn the_error_of_the_work_comes_first() {
+        let work = || Error::not_found("No such file").because(io::Error::other("gone"));
+        let unmount = || Error::system("cannot unmount it", io::Error::other("busy"));
+        let both = after::<()>(Err(work()), Err(unmount())).unwrap_err();
+        assert_eq!(
+            both.to_string(),
+            "No such file: gone; afterwards, cannot unmount it: busy"
+        );
+        assert_eq!(both.kind(), ErrorKind::NotFound);
+        for (done, followed, want) in [
+            (Err(work()), Ok(()), Some("No such file")),
+            (Ok(1), Err(unmount()), Some("cannot unmount it")),
+            (Ok(1), Ok(()), None),
+        ] {
+            let error = after(done, followed).err().map(|error| error.to_string());
+            assert_eq!(error.as_deref(), want);
         }
     }
-    done
 }
