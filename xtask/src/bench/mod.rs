@@ -109,16 +109,16 @@ impl Table {
         let first = first.unwrap_or(0).max(10);
         let mut text = format!("\n{}\n\n{:first$}", self.title, "");
         for column in &self.columns {
-            let _ = write!(text, "{column:>14}");
+            let _ = write!(text, "{column:>15}");
         }
         text.push('\n');
         for (name, values) in &self.rows {
             let _ = write!(text, "{name:first$}");
             for value in values {
                 let _ = match value {
-                    value if value.is_nan() => write!(text, "{:>14}", "-"),
-                    value if value.fract() == 0.0 => write!(text, "{value:>14.0}"),
-                    value => write!(text, "{value:>14.2}"),
+                    value if value.is_nan() => write!(text, "{:>15}", "-"),
+                    value if value.fract() == 0.0 => write!(text, "{value:>15.0}"),
+                    value => write!(text, "{value:>15.2}"),
                 };
             }
             text.push('\n');
@@ -174,7 +174,7 @@ mod tests {
         };
         assert_eq!(
             table.text(),
-            "\nt\n\n                       a             b\nname                   1          2.35\n"
+            "\nt\n\n                        a              b\nname                    1           2.35\n"
         );
     }
 }

@@ -44,8 +44,9 @@ const fn own(name: &'static str, mount: &'static str, by_rings: bool) -> Contest
     }
 }
 
-/// `up`, `low` and `work` are empty directories of the same file system. The other unions have their
-/// default options: mergerfs keeps names for a second, fuse-overlayfs for as long as it can.
+/// `up`, `low` and `work` are empty directories of the same file system. By default mergerfs keeps
+/// names for a second and fuse-overlayfs for as long as it can, so that direct changes are seen late
+/// or never; the last two are told to ask each time, as unions of rbox do unless told otherwise.
 const CONTESTANTS: &[Contestant] = &[
     other("native", "mount --bind up m"),
     other(
@@ -75,6 +76,23 @@ const CONTESTANTS: &[Contestant] = &[
         "fuse-ovl",
         "fuse-overlayfs -o lowerdir=low,upperdir=up,workdir=work m",
     ),
+    other(
+        "mergerfs, asks",
+        "mergerfs -o cache.entry=0,cache.attr=0,cache.negative_entry=0 up:low m",
+    ),
+    other(
+        "fuse-ovl, asks",
+        "fuse-overlayfs -o timeout=0,lowerdir=low,upperdir=up,workdir=work m",
+    ),
+];
+
+/// How often as fast a union of rbox is as the faster of two others that promise as much, or less:
+/// the column, the union, the others.
+const VERDICTS: &[(&str, &str, [&str; 2])] = &[
+    ("rw:ro ÷", "rw:ro", ["mergerfs, asks", "fuse-ovl, asks"]),
+    ("ring ÷", "ring", ["mergerfs, asks", "fuse-ovl, asks"]),
+    ("notify ÷", "notify", ["mergerfs", "fuse-ovl"]),
+    ("its ring ÷", "notify, ring", ["mergerfs", "fuse-ovl"]),
 ];
 
 /// One row of the table.
@@ -149,18 +167,36 @@ pub(crate) fn speed(bench: &mut Bench) -> Result<Table> {
         let middle = |rounds: &Vec<Vec<f64>>| {
             median(&rounds.iter().map(|round| round[index]).collect::<Vec<_>>())
         };
-        let native = middle(&times[0]);
-        let others = times[1..].iter().map(|rounds| native / middle(rounds));
-        let values = std::iter::once(native / 1000.0).chain(others).collect();
-        (name, values)
+        let middles: Vec<f64> = times.iter().map(middle).collect();
+        let of = |name: &str| {
+            let at = contestants.iter().position(|one| one.name == name);
+            at.map(|at| middles[at])
+        };
+        let native = middles[0];
+        let parts = middles[1..].iter().map(|middle| native / middle);
+        let verdicts = VERDICTS.iter().filter_map(|(_, own, peers)| {
+            let best = peers.iter().filter_map(|peer| of(peer));
+            Some(best.fold(f64::INFINITY, f64::min) / of(own)?)
+        });
+        let values = std::iter::once(native / 1000.0)
+            .chain(parts)
+            .chain(verdicts);
+        (name, values.collect())
     });
     let columns = contestants[1..].iter().map(|contestant| contestant.name);
+    let takes_part = |own: &str| contestants.iter().any(|one| one.name == own);
+    let verdicts = VERDICTS.iter().filter(|(_, own, _)| takes_part(own));
     Ok(Table {
         title: format!(
             "unions: µs of each operation on the branch's own file system, and the part of that speed \
-             that each has (1 is as fast); medians of {ROUNDS} rounds"
+             that each has (1 is as fast); after ÷, how often as fast it is as the faster of the two \
+             others: those that ask each time, for notify those that keep names; medians of \
+             {ROUNDS} rounds"
         ),
-        columns: std::iter::once("native, µs").chain(columns).collect(),
+        columns: std::iter::once("native, µs")
+            .chain(columns)
+            .chain(verdicts.map(|(column, ..)| *column))
+            .collect(),
         rows: rows.collect(),
     })
 }
