@@ -69,8 +69,13 @@ impl Listed {
 }
 
 impl Union {
-    /// Notes that a directory is opened; returns the flags that say what the kernel may keep.
-    pub(crate) fn open_listing(&self, members: &Members, node: &Arc<Node>) -> u32 {
+    /// Notes that a directory is opened; returns the flags that say what the kernel may keep. One
+    /// whose names are `kept` is not looked at: what changes in it is told.
+    pub(crate) fn open_listing(&self, members: &Members, node: &Arc<Node>, kept: bool) -> u32 {
+        if kept {
+            node.state().listed.open(None);
+            return fopen::CACHE_DIR | fopen::KEEP_CACHE;
+        }
         let now = self.stamps(members, node).unwrap_or_default();
         let now = now.map(|stamps| (members.epoch, stamps));
         node.state().listed.open(now)

@@ -18,7 +18,7 @@ use crate::union::make::{Caller, New};
 use crate::union::node::{Node, Real, Seen};
 use crate::union::rename::End;
 use crate::union::tree::{Look, Union, kind_of, stat_at, stat_fd};
-use crate::union::wire::{Args, Header, Put, device_parts, fopen, op, set};
+use crate::union::wire::{Args, Header, Put, device_parts, op, set};
 
 const FOREVER: u64 = 86_400;
 /// Saves the second question of a stat; names are asked for each time, with the attributes.
@@ -463,12 +463,7 @@ impl<'a> Request<'a> {
         let node = self.node()?;
         self.union.places(self.members, &node)?;
         let keeps = self.union.keep_names(self.members, &node);
-        let verified = self.union.open_listing(self.members, &node);
-        let flags = if keeps {
-            fopen::CACHE_DIR | fopen::KEEP_CACHE
-        } else {
-            verified
-        };
+        let flags = self.union.open_listing(self.members, &node, keeps);
         let handle = DirHandle {
             node,
             listing: std::sync::Mutex::new(None),
