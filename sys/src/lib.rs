@@ -27,5 +27,6 @@ pub mod random;
 pub mod socket;
 pub mod splice;
 pub mod usage;
+pub mod xattr;
 
 pub use error::{Result, SysError, SysResultExt};

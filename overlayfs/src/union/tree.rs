@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxFlags, lgetxattr, openat, statx};
+use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxFlags, openat, statx};
 use rustix::io::Errno;
 use sys::fuse::Device;
 
@@ -556,8 +556,7 @@ pub(crate) fn name_path(dir: impl AsFd, name: &CStr) -> Vec<u8> {
 /// What a copy says of its origin; nothing if the note was copied along with the file.
 fn origin_of(dir: impl AsFd, name: &CStr, own: u64) -> Option<u64> {
     let mut note = [0_u8; 16];
-    let path = name_path(dir, name);
-    let length = lgetxattr(path, ORIGIN, &mut note[..]).ok()?;
+    let length = sys::xattr::get_at(dir, name, ORIGIN, &mut note).ok()?;
     let (noted_own, origin) = note.split_at(8);
     let noted_own = u64::from_le_bytes(noted_own.try_into().ok()?);
     let origin = u64::from_le_bytes(origin.try_into().ok()?);

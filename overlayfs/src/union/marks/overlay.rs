@@ -12,8 +12,8 @@ use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, RenameFlags, Statx, XattrFlags, lgetxattr, mknodat, removexattr,
-    renameat_with, setxattr, unlinkat,
+    AtFlags, FileType, Mode, RenameFlags, Statx, XattrFlags, mknodat, removexattr, renameat_with,
+    setxattr, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -30,7 +30,7 @@ pub(crate) const XATTRS: &[u8] = b"trusted.overlay.";
 pub(crate) const ESCAPED: &[u8] = b"trusted.overlay.overlay.";
 
 fn has_xattr(dir: BorrowedFd<'_>, name: &CStr, attribute: &CStr) -> Res<bool> {
-    match lgetxattr(name_path(dir, name), attribute, &mut [0_u8; 0][..]) {
+    match sys::xattr::get_at(dir, name, attribute, &mut []) {
         Ok(_) => Ok(true),
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOENT) => Ok(false),
         Err(errno) => Err(errno),
@@ -61,9 +61,9 @@ pub(super) fn is_whiteout(dir: BorrowedFd<'_>, name: &CStr) -> Res<bool> {
     }
 }
 
-fn opaque_value(path: &[u8]) -> Res<Option<u8>> {
+fn opaque_value(dir: BorrowedFd<'_>, name: &CStr) -> Res<Option<u8>> {
     let mut value = [0_u8; 1];
-    match lgetxattr(path, OPAQUE, &mut value[..]) {
+    match sys::xattr::get_at(dir, name, OPAQUE, &mut value) {
         Ok(1) => Ok(Some(value[0])),
         Ok(_) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE | Errno::NOENT) => Ok(None),
         Err(errno) => Err(errno),
@@ -72,12 +72,12 @@ fn opaque_value(path: &[u8]) -> Res<Option<u8>> {
 
 /// Whether the directory `name` in `dir` is opaque.
 pub(crate) fn is_opaque(dir: BorrowedFd<'_>, name: &CStr) -> Res<bool> {
-    Ok(opaque_value(&name_path(dir, name))? == Some(b'y'))
+    Ok(opaque_value(dir, name)? == Some(b'y'))
 }
 
 /// Whether a directory may hold whiteouts that are files.
 pub(super) fn has_files_as_marks(dir: BorrowedFd<'_>) -> Res<bool> {
-    Ok(opaque_value(&name_path(dir, c"."))? == Some(b'x'))
+    Ok(opaque_value(dir, c".")? == Some(b'x'))
 }
 
 /// Marks a directory opaque; true when the mark is new.
