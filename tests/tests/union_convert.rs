@@ -174,6 +174,37 @@ fn privileged_union_marks_are_not_converted_where_they_cannot_be() {
 
 #[test]
 #[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_marks_of_both_forms_become_those_of_one() {
+    for to in ["overlay", "aufs"] {
+        let union = marked("dirs=a=rw:b=ro,whform=overlay");
+        union.mount("dirs=a=rw:b=ro,whform=auto");
+        union.sh("cd m; rm -r y; mkdir y; rm d/moved d/3; mkdir d/sub; echo g > gone");
+        let seen = "find m -printf '%P %y\n' | sort; cat m/gone";
+        let before = union.sh(&format!("{seen}; umount m"));
+        assert_eq!(
+            union.sh("find a -type c | wc -l; find a -name '.wh.*' | wc -l"),
+            "2\n4"
+        );
+        union.sh("mkdir -p a/.wh..wh.plnk; touch a/.wh..wh.plnk/1.2.3.4");
+        union.rbox(&["convert", "--to", to, "a"]).run().code(1);
+        union
+            .rbox(&["convert", "--both", "--to", to, "a"])
+            .run()
+            .success();
+        union.sh("rm -r a/.wh..wh.plnk");
+        let other = if to == "aufs" {
+            "-type c"
+        } else {
+            "-name '.wh.*'"
+        };
+        assert_eq!(union.sh(&format!("find a {other}")), "");
+        union.mount(&format!("dirs=a=rw:b=ro,whform={to}"));
+        assert_eq!(union.sh(&format!("{seen}; umount m")), before, "{to}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
 fn privileged_union_marks_are_not_converted_while_they_are_used() {
     let union = Union::new("mkdir w k n; touch a/.wh.x; touch b/x", "dirs=a=rw:b=ro");
     let convert = |branch: &str| union.rbox(&["convert", "--to", "overlay", branch]).run();

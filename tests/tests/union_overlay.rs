@@ -155,7 +155,9 @@ fn privileged_union_hides_overlayfs_marks_and_takes_none_from_users() {
             Some(Errno::PERM.raw_os_error())
         );
     });
-    union.sh("mknod m/null c 1 3; echo x > m/null; touch m/.wh.mine; ls -A m | grep -q '^.wh.mine$'; rm m/.wh.mine m/null a/meta");
+    union.sh("mknod m/null c 1 3; echo x > m/null; touch m/.wh.mine; ls -A m | grep -q '^.wh.mine$'; rm m/.wh.mine m/null a/meta
+        mkdir a/renamed b/renamed; setfattr -n trusted.overlay.redirect -v d a/renamed
+        ls m/renamed 2>&1 | grep -q 'Operation not permitted'; rmdir a/renamed b/renamed");
     assert_is_overlay(&union, "a:b");
 }
 

@@ -69,11 +69,12 @@ pub(crate) fn interrupted(root: impl AsFd) -> Option<Form> {
 }
 
 impl Conversion {
-    /// Takes hold of a branch and looks whether its marks can be had in the form `to`.
+    /// Takes hold of a branch and looks whether its marks can be had in the form `to`. With `both`
+    /// those of either form are its marks, as with `whform=auto`; else those of the other one.
     ///
     /// # Errors
     /// When it is in use, on the way to the other form, or holds what cannot be in that form.
-    pub fn prepare(path: &Path, to: Form) -> Result<Self, UnionError> {
+    pub fn prepare(path: &Path, both: bool, to: Form) -> Result<Self, UnionError> {
         let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let fail = |reason: String| UnionError::Branch {
             path: path.clone(),
@@ -102,7 +103,7 @@ impl Conversion {
             )));
         }
         let has_marks = match interrupted(&root) {
-            None => check::check(&root, to).map_err(|fault| fail(fault.to_string()))?,
+            None => check::check(&root, both, to).map_err(|fault| fail(fault.to_string()))?,
             Some(form) if form == to => true, // looked at when it began
             Some(form) => {
                 return Err(fail(format!(

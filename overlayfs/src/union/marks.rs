@@ -144,8 +144,13 @@ impl Marks {
     /// Whether the directory `name` that is in `dir` merges with none below.
     pub(crate) fn ends_merging(self, dir: impl AsFd, name: &CStr) -> Res<bool> {
         let dir = dir.as_fd();
-        if self.form.has_devices() && overlay::is_opaque(dir, name)? {
-            return Ok(true);
+        if self.form.has_devices() {
+            if overlay::is_opaque(dir, name)? {
+                return Ok(true);
+            }
+            if overlay::is_redirected(dir, name)? {
+                return Err(Errno::PERM); // it merges with one of another name
+            }
         }
         Ok(self.form.has_names()
             && (aufs::is_opaque(dir, name)? || aufs::is_whited_out(dir, name)?))

@@ -13,7 +13,7 @@ use crate::error::{Failure, Result};
 
 /// The command.
 pub(crate) static LEAF: Leaf = Leaf::new::<ConvertArgs>(
-    "--to aufs|overlay BRANCH [BRANCH...]",
+    "--to aufs|overlay [OPTIONS] BRANCH [BRANCH...]",
     "Rewrite the marks of branches in aufs's or in overlayfs's form",
     &["union convert"],
     Count::AtLeast(1),
@@ -22,6 +22,9 @@ pub(crate) static LEAF: Leaf = Leaf::new::<ConvertArgs>(
 /// Its flags.
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
+    /// Take marks of both forms for marks, as a union with whform=auto does
+    #[arg(long)]
+    both: bool,
     /// The form that the marks are to have: aufs or overlay
     #[arg(long, value_name = "string")]
     to: Option<String>,
@@ -35,7 +38,7 @@ impl Verb for ConvertArgs {
             form.ok_or_else(|| Failure::said("union: --to aufs or --to overlay must be given"))?;
         let branches: Vec<Conversion> = plain
             .iter()
-            .map(|branch| Conversion::prepare(Path::new(branch), form))
+            .map(|branch| Conversion::prepare(Path::new(branch), self.both, form))
             .collect::<std::result::Result<_, _>>()?;
         let mut out = io::stdout().lock();
         for branch in &branches {

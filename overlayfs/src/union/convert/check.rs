@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::Statx;
 
-use super::{Dir, Reserved, Walk, entries, overlay_xattrs, reserved};
+use super::{Dir, Reserved, Walk, overlay_xattrs, reserved};
 use crate::union::form::Form;
 use crate::union::marks::{aufs, overlay};
 use crate::union::tree::{kind_of, name_path, stat_at};
@@ -22,8 +22,16 @@ const MARKS: [&CStr; 4] = [
     overlay::METACOPY,
 ];
 
+/// What is looked for.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    to: Form,
+    /// Marks of both forms are marks.
+    both: bool,
+}
+
 /// Looks through a branch; false where it has nothing to convert.
-pub(super) fn check(root: &OwnedFd, to: Form) -> Walk<bool> {
+pub(super) fn check(root: &OwnedFd, both: bool, to: Form) -> Walk<bool> {
     let dir = Dir {
         fd: root.as_fd(),
         path: Path::new(""),
@@ -31,8 +39,9 @@ pub(super) fn check(root: &OwnedFd, to: Form) -> Walk<bool> {
     if !has_marks(&dir, to)? {
         return Ok(false);
     }
-    attributes(&dir, c".", to)?;
-    directory(&dir, to)?;
+    let wanted = Wanted { to, both };
+    wanted.attributes(&dir, c".")?;
+    wanted.directory(&dir)?;
     Ok(true)
 }
 
@@ -47,7 +56,7 @@ fn has_marks(dir: &Dir<'_>, to: Form) -> Walk<bool> {
     }
     for (name, _) in dir.entries()? {
         match (reserved(name.to_bytes()), to) {
-            (Some(Reserved::Work), _) | (Some(_), Form::Aufs) => continue,
+            (Some(Reserved::Work | Reserved::Kept), _) | (Some(_), Form::Aufs) => continue,
             (Some(_), _) => return Ok(true),
             (None, _) => {}
         }
@@ -68,37 +77,75 @@ fn has_marks(dir: &Dir<'_>, to: Form) -> Walk<bool> {
     Ok(false)
 }
 
-fn directory(dir: &Dir<'_>, to: Form) -> Walk<()> {
-    for (name, _) in dir.entries()? {
-        let known = reserved(name.to_bytes());
-        match (known, to) {
-            (Some(Reserved::Work), _) => continue,
-            (Some(_), Form::Aufs) => {
-                return Err(dir.fault(&name, "its name would be a mark in aufs's form"));
+impl Wanted {
+    fn directory(self, dir: &Dir<'_>) -> Walk<()> {
+        for (name, _) in dir.entries()? {
+            match reserved(name.to_bytes()) {
+                Some(Reserved::Work) => continue,
+                Some(known) if self.to == Form::Overlay || self.both || known == Reserved::Kept => {
+                    mark(dir, &name, known)?;
+                    continue;
+                }
+                Some(_) => {
+                    return Err(dir.fault(&name, "its name would be a mark in aufs's form"));
+                }
+                None => {}
             }
-            (Some(known), _) => {
-                mark(dir, &name, known)?;
-                continue;
+            let stat = dir.at(&name, stat_at(dir.fd, &name))?;
+            self.object(dir, &name, &stat)?;
+            if kind_of(&stat) == libc::S_IFDIR {
+                dir.enter(&name, |dir| self.directory(dir))?;
             }
-            (None, _) => {}
         }
-        let stat = dir.at(&name, stat_at(dir.fd, &name))?;
-        object(dir, &name, &stat, to)?;
-        if kind_of(&stat) == libc::S_IFDIR {
-            dir.enter(&name, |dir| directory(dir, to))?;
-        }
+        Ok(())
     }
-    Ok(())
+
+    fn object(self, dir: &Dir<'_>, name: &CStr, stat: &Statx) -> Walk<()> {
+        let is_mark = dir.at(name, overlay::is_mark(dir.fd, name, stat))?;
+        if !is_mark {
+            return self.attributes(dir, name);
+        }
+        if self.to == Form::Overlay && !self.both {
+            return Err(dir.fault(name, "it would be a whiteout in overlayfs's form"));
+        }
+        let length = name.to_bytes().len() + aufs::PREFIX.len();
+        if self.to == Form::Aufs && length > NAME_MAX {
+            return Err(dir.fault(name, "the name is too long for a mark in aufs's form"));
+        }
+        Ok(())
+    }
+
+    fn attributes(self, dir: &Dir<'_>, name: &CStr) -> Walk<()> {
+        for attribute in dir.at(name, overlay_xattrs(&name_path(dir.fd, name)))? {
+            let text = attribute.to_string_lossy();
+            let known = attribute.as_c_str();
+            if self.to == Form::Overlay && !self.both && MARKS.contains(&known) {
+                let reason = format!("its attribute {text} would be a mark in overlayfs's form");
+                return Err(dir.fault(name, reason));
+            }
+            if self.to == Form::Aufs && [overlay::REDIRECT, overlay::METACOPY].contains(&known) {
+                let reason = format!(
+                    "its attribute {text} leads to another layer, which aufs's form cannot say: \
+                     copy the branch from where it is mounted"
+                );
+                return Err(dir.fault(name, reason));
+            }
+        }
+        Ok(())
+    }
 }
 
-/// A mark of aufs's form that is to be one of overlayfs's.
+/// A mark of aufs's form.
 fn mark(dir: &Dir<'_>, name: &CStr, known: Reserved<'_>) -> Walk<()> {
     let stat = dir.at(name, stat_at(dir.fd, name))?;
     let is_dir = kind_of(&stat) == libc::S_IFDIR;
     match known {
         Reserved::Kept if is_dir => dir.enter(name, |kept| {
-            let is_empty = kept.here(entries(kept.fd))?.is_empty();
-            is_empty.then_some(()).ok_or_else(|| {
+            // Links of aufs are named by two numbers; others are ours, and stay.
+            let of_aufs =
+                |name: &CStr| name.to_bytes().iter().filter(|byte| **byte == b'.').count() < 2;
+            let found = kept.entries()?.into_iter().any(|(name, _)| of_aufs(&name));
+            (!found).then_some(()).ok_or_else(|| {
                 dir.fault(
                     name,
                     "it holds links that aufs keeps account of: let auplink flush them",
@@ -109,41 +156,4 @@ fn mark(dir: &Dir<'_>, name: &CStr, known: Reserved<'_>) -> Walk<()> {
         _ if is_dir => Err(dir.fault(name, "it is a directory with the name of a mark")),
         _ => Ok(()),
     }
-}
-
-fn object(dir: &Dir<'_>, name: &CStr, stat: &Statx, to: Form) -> Walk<()> {
-    let is_mark = dir.at(name, overlay::is_mark(dir.fd, name, stat))?;
-    if to == Form::Overlay {
-        if is_mark {
-            return Err(dir.fault(name, "it would be a whiteout in overlayfs's form"));
-        }
-        return attributes(dir, name, to);
-    }
-    if is_mark {
-        let length = name.to_bytes().len() + aufs::PREFIX.len();
-        if length > NAME_MAX {
-            return Err(dir.fault(name, "the name is too long for a mark in aufs's form"));
-        }
-        return Ok(());
-    }
-    attributes(dir, name, to)
-}
-
-fn attributes(dir: &Dir<'_>, name: &CStr, to: Form) -> Walk<()> {
-    for attribute in dir.at(name, overlay_xattrs(&name_path(dir.fd, name)))? {
-        let text = attribute.to_string_lossy();
-        if to == Form::Overlay && MARKS.contains(&attribute.as_c_str()) {
-            let reason = format!("its attribute {text} would be a mark in overlayfs's form");
-            return Err(dir.fault(name, reason));
-        }
-        let points = [overlay::REDIRECT, overlay::METACOPY].contains(&attribute.as_c_str());
-        if to == Form::Aufs && points {
-            let reason = format!(
-                "its attribute {text} leads to another layer, which aufs's form cannot say: \
-                 copy the branch from where it is mounted"
-            );
-            return Err(dir.fault(name, reason));
-        }
-    }
-    Ok(())
 }

@@ -46,19 +46,21 @@ fn remove(dir: BorrowedFd<'_>, name: &CStr) -> Res<()> {
 fn to_overlay(dir: &Dir<'_>, done: &mut Converted) -> Walk<()> {
     let before = dir.here(stat_fd(dir.fd))?;
     for (name, _) in dir.entries()? {
-        let flags = match reserved(name.to_bytes()) {
+        match reserved(name.to_bytes()) {
             Some(Reserved::Opaque) => {
                 dir.here(overlay::make_opaque(dir.fd))?;
                 done.opaque += 1;
-                AtFlags::empty()
             }
             Some(Reserved::Whiteout(hidden)) => {
                 let hidden = CString::new(hidden).unwrap_or_default();
                 dir.at(&name, device_for(dir.fd, &hidden))?;
                 done.whiteouts += 1;
-                AtFlags::empty()
             }
-            Some(Reserved::Kept) => AtFlags::REMOVEDIR,
+            Some(Reserved::Kept) => {
+                // What is in use there is not aufs's, and stays.
+                let _ = unlinkat(dir.fd, &name, AtFlags::REMOVEDIR);
+                continue;
+            }
             Some(Reserved::Base | Reserved::Work | Reserved::Unknown) => continue,
             None => {
                 if kind_of(&dir.at(&name, stat_at(dir.fd, &name))?) == libc::S_IFDIR {
@@ -66,8 +68,8 @@ fn to_overlay(dir: &Dir<'_>, done: &mut Converted) -> Walk<()> {
                 }
                 continue;
             }
-        };
-        dir.at(&name, unlinkat(dir.fd, &name, flags))?;
+        }
+        dir.at(&name, unlinkat(dir.fd, &name, AtFlags::empty()))?;
     }
     keep_times(dir.fd, &before);
     Ok(())

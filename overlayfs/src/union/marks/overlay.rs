@@ -52,6 +52,11 @@ pub(super) fn lacks_data(dir: BorrowedFd<'_>, name: &CStr, stat: &Statx) -> Res<
     Ok(may && has_xattr(dir, name, METACOPY)?)
 }
 
+/// Whether the overlayfs that wrote a directory merges it with lower ones of another name.
+pub(super) fn is_redirected(dir: BorrowedFd<'_>, name: &CStr) -> Res<bool> {
+    has_xattr(dir, name, REDIRECT)
+}
+
 /// Whether `name` is a whiteout.
 pub(super) fn is_whiteout(dir: BorrowedFd<'_>, name: &CStr) -> Res<bool> {
     match stat_at(dir, name) {
