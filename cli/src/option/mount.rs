@@ -96,7 +96,7 @@ impl Mount {
             ("bind-nonrecursive", None) => {
                 self.bind.insert("NonRecursive".to_owned(), json!(true));
             }
-            ("sum" | "nosum" | "volatile", None) => {
+            ("sum" | "nosum" | "volatile" | "plink" | "noplink", None) => {
                 self.union.insert(key, json!(""));
             }
             (_, None) => return Err(format!("invalid field '{field}' must be a key=value pair")),
@@ -358,8 +358,8 @@ mod tests {
                 r#"{"Type":"volume","Source":"n","Target":"/d","VolumeOptions":{"DriverConfig":{"Options":{"o":"a,b"}}}}"#,
             ),
             (
-                "type=union,dirs=/a=rw:/b=ro,create=mfsrr:1G,sum,dst=/d,ro",
-                r#"{"Type":"union","Target":"/d","ReadOnly":true,"UnionOptions":{"dirs":"/a=rw:/b=ro","create":"mfsrr:1G","sum":""}}"#,
+                "type=union,dirs=/a=rw:/b=ro,create=mfsrr:1G,sum,noplink,dst=/d,ro",
+                r#"{"Type":"union","Target":"/d","ReadOnly":true,"UnionOptions":{"dirs":"/a=rw:/b=ro","create":"mfsrr:1G","noplink":"","sum":""}}"#,
             ),
         ];
         for (text, want) in cases {

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, StatVfsMountFlags, StatxFlags, fstatvfs, lgetxattr, st
 use sys::usage::Usage;
 
 use crate::union::options::{Access, BranchArg, Permission, Settings};
+use crate::union::plink::place_of;
 use crate::union::policy::View;
 use crate::union::{UnionError, convert};
 
@@ -38,6 +39,10 @@ pub(crate) struct Branch {
     pub(crate) is_passed_over: AtomicBool,
     space: Mutex<Option<(Instant, Space)>>,
     _usage: Option<Usage>,
+    /// Tells it from other branches whatever it is called; see [`crate::union::plink`].
+    pub(crate) place: Option<u64>,
+    /// The directory of its pseudo-links, once it was used.
+    pub(crate) links: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 /// How full a file system is.
@@ -63,7 +68,7 @@ pub(crate) fn device_of(stat: &rustix::fs::Statx) -> u64 {
     (u64::from(stat.stx_dev_major) << 32) | u64::from(stat.stx_dev_minor)
 }
 
-const READ_ONLY_TYPES: &[u64] = &[0x7371_7368, 0x9660, 0x28cd_3d45, 0x7275, 0xe0f5_e1e2];
+pub(crate) const READ_ONLY_TYPES: &[u64] = &[0x7371_7368, 0x9660, 0x28cd_3d45, 0x7275, 0xe0f5_e1e2];
 
 impl Branch {
     /// Takes hold of a branch; `first_writable` says whether `rw` is the default.
@@ -116,6 +121,7 @@ impl Branch {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             path: path.to_owned(),
             permission,
+            place: place_of(&root),
             root: Arc::new(root),
             device,
             opens: Arc::default(),
@@ -125,6 +131,7 @@ impl Branch {
             is_passed_over: AtomicBool::new(false),
             space: Mutex::new(None),
             _usage: usage,
+            links: Mutex::default(),
         })
     }
 

@@ -7,6 +7,9 @@
 //! getxattr(MOUNT, trusted.rbox.union.do.N.)     carries out what was said under the number N
 //! getxattr(MOUNT, trusted.rbox.union.done)      EAGAIN until the kernel has forgotten what was before
 //! getxattr(MOUNT, trusted.rbox.union.error)     why the last change was refused
+//! getxattr(MOUNT, trusted.rbox.union.flush)     begins flush-links: a number
+//! getxattr(DIR,   trusted.rbox.union.flush.dir) flushes one directory: how many files are left
+//! getxattr(MOUNT, trusted.rbox.union.flush.end.N) ends what began with N: how many stay
 //! ```
 //!
 //! A change is asked for, not set: a read-only mount lets no attribute be set, and while one is set
@@ -32,6 +35,9 @@ pub(crate) const SAY: &CStr = c"trusted.rbox.union.say";
 pub(crate) const DO: &CStr = c"trusted.rbox.union.do";
 pub(crate) const DONE: &CStr = c"trusted.rbox.union.done";
 pub(crate) const ERROR: &CStr = c"trusted.rbox.union.error";
+pub(crate) const FLUSH: &CStr = c"trusted.rbox.union.flush";
+pub(crate) const FLUSH_DIR: &CStr = c"trusted.rbox.union.flush.dir";
+pub(crate) const FLUSH_END: &CStr = c"trusted.rbox.union.flush.end";
 
 /// Parts of changes that were said but not yet carried out, by the number of who said them.
 #[derive(Debug, Default)]
@@ -114,6 +120,9 @@ pub struct Status {
     /// Files that left a full branch.
     #[serde(default)]
     pub moves: u64,
+    /// Copied files that have names where they came from, which show the copy.
+    #[serde(default)]
+    pub pseudo_links: usize,
     /// Opens served by the kernel alone.
     pub passed_opens: u64,
     /// Opens served by the server.
@@ -154,8 +163,18 @@ impl Union {
                 paths.join("\n").into_bytes()
             }));
         }
+        let number = |count: usize| count.to_string().into_bytes();
+        if name == FLUSH_DIR && node.is_dir() {
+            return Some(self.flush_dir(members, node).map(number));
+        }
         if node.id != ROOT {
             return None;
+        }
+        if name == FLUSH {
+            return Some(Ok(self.flush_begin().to_string().into_bytes()));
+        }
+        if let Some(before) = name.to_bytes().strip_prefix(FLUSH_END.to_bytes()) {
+            return Some(self.flush_end(members, before).map(number));
         }
         if name == STATUS {
             let status = self.status(members);
@@ -222,6 +241,7 @@ impl Union {
             copy_ups: count(&self.counters.copy_ups),
             copied_bytes: count(&self.counters.copied_bytes),
             moves: count(&self.counters.moves),
+            pseudo_links: self.links.len(),
             passed_opens: count(&self.counters.passed_opens),
             cached_opens: count(&self.counters.cached_opens),
             changes_seen: count(&self.counters.changes_seen),
@@ -278,10 +298,17 @@ impl Union {
         settings.update(options);
         let new = Members::new(old.epoch + 1, branches, settings);
         new.check()?;
+        if let Some(branch) = self.needed_for_links(&old, &new) {
+            let text = "names of files that are hard-linked are shown by their copy: rbox union \
+                        flush-links makes them names of the copy first";
+            return Err(busy(&branch.path, text));
+        }
+        self.load_links(&new);
         let kept_something = old.keep_something();
         self.start_watching(&new);
         self.set_members(new);
         self.dirs.clear();
+        self.forget_links(&self.members());
         self.end_watches();
         if kept_something {
             self.forget_aside(old);

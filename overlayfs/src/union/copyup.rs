@@ -15,9 +15,11 @@ use rustix::io::Errno;
 
 use crate::union::Res;
 use crate::union::branch::{Branch, COPIES, Members, lock};
+use crate::union::links::{Link, Linked};
 use crate::union::marks::{Marks, work_name};
 use crate::union::node::{Node, Places, Real};
 use crate::union::permission::XattrClasses;
+use crate::union::plink::Counts;
 use crate::union::policy;
 use crate::union::tree::{ORIGIN, Reach, Union, fd_path, kind_of, stat_at, stat_fd};
 
@@ -31,11 +33,13 @@ pub(crate) struct Made {
 #[derive(Debug)]
 pub(crate) struct Placed {
     pub(crate) dir: Arc<OwnedFd>,
-    now: Statx,
+    pub(crate) now: Statx,
     /// The directories made for it.
     pub(crate) made: Made,
     /// It is another file than the one that it was copied from.
-    separated: bool,
+    pub(crate) separated: bool,
+    /// What shows it under the other names of its origin.
+    pub(crate) link: Option<Arc<Link>>,
 }
 
 pub(crate) fn times_of(stat: &Statx) -> Timestamps {
@@ -218,29 +222,52 @@ impl Union {
         (parent, name): (&Arc<Node>, &CStr),
         (target, truncate): (u16, bool),
     ) -> Res<Placed> {
-        let mut made = Made::default();
-        let branch = members.branch(target);
-        let source = reach.handle()?;
-        let stat = stat_fd(&source)?;
-        let note = (stat.stx_nlink < 2).then_some(node.ino);
+        let (source, stat, at) = match self.linked(members, &stat_fd(reach.handle()?)?)? {
+            Some(linked) if linked.at == target => {
+                return self.take_name(members, &linked, (parent, name));
+            }
+            Some(Linked { link, at, stat }) => {
+                (link.reach(members.branch(at))?.handle()?, stat, at)
+            }
+            None => {
+                let source = reach.handle()?;
+                let stat = stat_fd(&source)?;
+                (source, stat, node.state().at)
+            }
+        };
+        let names = self.names(&stat);
         let copy = Copy {
             union: self,
-            branch,
+            branch: members.branch(target),
             source: &source,
             stat: &stat,
-            note,
+            note: (names < 2).then_some(node.ino),
             truncate,
+            names: None,
         };
+        let mut made = Made::default();
         let copied = self
             .ensure_dir(members, parent, target, &mut made)
             .and_then(|dir| {
                 let before = stat_fd(&dir)?;
-                let copied = copy.place(&dir, name);
+                let link = match members.key_of(at, &stat) {
+                    Some(key) if names > 1 && members.settings.links_names() => {
+                        let note = Some(node.ino);
+                        let names = Some(names);
+                        let copy = Copy {
+                            note,
+                            names,
+                            ..copy
+                        };
+                        self.place_linked(members, copy, (target, key), (&dir, name))
+                    }
+                    _ => copy.place(&dir, name).map(|()| None),
+                };
                 keep_times(&dir, &before);
-                copied?;
-                stat_at(&dir, name).map(|stat| (dir, stat))
+                let link = link?;
+                stat_at(&dir, name).map(|stat| (dir, stat, link))
             });
-        let (dir, now) = match copied {
+        let (dir, now, link) = match copied {
             Ok(found) => found,
             Err(errno) => {
                 self.unmake(made);
@@ -255,7 +282,8 @@ impl Union {
             dir,
             now,
             made,
-            separated: note.is_none(),
+            separated: names > 1 && link.is_none(),
+            link,
         })
     }
 
@@ -272,6 +300,8 @@ impl Union {
         state.at = at;
         state.epoch = epoch;
         state.real = Real::of(now);
+        // Another name may be the one that it is known by at this moment.
+        state.link.clone_from(&placed.link);
         let handles: Vec<_> = state.opened.as_ref().map_or_else(Vec::new, |opened| {
             let cached = opened.cached.iter();
             cached.filter_map(std::sync::Weak::upgrade).collect()
@@ -394,7 +424,7 @@ fn copy_dir(
 }
 
 /// Takes away the ACLs that a directory got from where it was made.
-fn clear_inherited(dir: impl AsFd) {
+pub(crate) fn clear_inherited(dir: impl AsFd) {
     let path = fd_path(dir);
     let _ = rustix::fs::removexattr(&path, c"system.posix_acl_default");
     let _ = rustix::fs::removexattr(&path, c"system.posix_acl_access");
@@ -402,18 +432,20 @@ fn clear_inherited(dir: impl AsFd) {
 
 /// A copy to be made: of what, to which branch, known by which number.
 #[derive(Clone, Copy)]
-struct Copy<'a> {
-    union: &'a Union,
-    branch: &'a Branch,
-    source: &'a OwnedFd,
-    stat: &'a Statx,
-    note: Option<u64>,
-    truncate: bool,
+pub(crate) struct Copy<'a> {
+    pub(crate) union: &'a Union,
+    pub(crate) branch: &'a Branch,
+    pub(crate) source: &'a OwnedFd,
+    pub(crate) stat: &'a Statx,
+    pub(crate) note: Option<u64>,
+    pub(crate) truncate: bool,
+    /// How many names it will stand for, if more than one.
+    pub(crate) names: Option<u32>,
 }
 
 impl Copy<'_> {
     /// Makes the copy aside and puts it in place whole.
-    fn place(self, dir: &OwnedFd, name: &CStr) -> Res<()> {
+    pub(crate) fn place(self, dir: &OwnedFd, name: &CStr) -> Res<()> {
         if kind_of(self.stat) == libc::S_IFREG {
             return self.place_regular(dir, name);
         }
@@ -445,6 +477,10 @@ impl Copy<'_> {
 
     fn dress(self, copy: &OwnedFd) -> Res<()> {
         note_origin(self.union, self.branch, copy, self.note)?;
+        if let Some(below) = self.names {
+            let seen = self.stat.stx_nlink;
+            Counts { below, seen }.write(copy)?;
+        }
         let marks = self.union.members().marks();
         copy_metadata((self.branch, marks), self.source, self.stat, copy)
     }

@@ -331,20 +331,18 @@ impl Union {
         if node.is_dir() {
             return Ok(self.places(members, node)?.at.clone());
         }
-        let (parent, name) = {
+        let (parent, name, at, link) = {
             let state = node.state();
-            (
-                state.parent.clone().ok_or(Errno::STALE)?,
-                state.name.clone(),
-            )
+            let parent = state.parent.clone().ok_or(Errno::STALE)?;
+            (parent, state.name.clone(), state.at, state.link.is_some())
         };
         let places = self.places(members, &parent)?;
-        Ok(places
-            .at
-            .iter()
-            .copied()
-            .filter(|&at| self.has(members, &parent, &name, at))
-            .collect())
+        let has = |&at: &u16| self.has(members, &parent, &name, at);
+        let mut found: Vec<u16> = places.at.iter().copied().filter(has).collect();
+        if link && !found.contains(&at) {
+            found.insert(0, at); // it has the copy, under another name
+        }
+        Ok(found)
     }
 
     fn has(&self, members: &Members, dir: &Arc<Node>, name: &CStr, at: u16) -> bool {

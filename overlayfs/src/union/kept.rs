@@ -112,7 +112,8 @@ impl Union {
             return node.is_watched(members)
                 && node.parent().is_none_or(|it| it.is_watched(members));
         }
-        stat.stx_nlink < 2 && node.parent().is_some_and(|it| it.is_watched(members))
+        let single = stat.stx_nlink < 2 && !self.is_linked(node);
+        single && node.parent().is_some_and(|it| it.is_watched(members))
     }
 
     /// Whether the kernel may keep that `name` is missing.

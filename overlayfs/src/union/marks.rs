@@ -25,6 +25,7 @@ use rustix::io::Errno;
 use crate::union::Res;
 use crate::union::branch::Members;
 use crate::union::form::Form;
+use crate::union::plink;
 use crate::union::tree::stat_at;
 
 const WORK: &[u8] = b".wh..wh.tmp.";
@@ -108,7 +109,7 @@ impl Marks {
             aufs::PREFIX
         } else {
             WORK
-        })
+        }) || name == plink::DIR.to_bytes()
     }
 
     /// Whether a name cannot even be looked up.

@@ -16,11 +16,14 @@ mod copyup;
 mod data;
 mod dircache;
 mod file;
+mod flush;
 mod form;
 mod full;
 mod handle;
 mod ioctl;
 mod kept;
+mod linking;
+mod links;
 mod listed;
 mod listing;
 mod make;
@@ -30,6 +33,7 @@ mod node;
 pub mod options;
 mod permission;
 pub mod places;
+mod plink;
 mod policy;
 mod policy_words;
 mod readdir;
@@ -46,6 +50,7 @@ use std::path::PathBuf;
 
 pub use control::{BranchStatus, Status};
 pub use convert::{Conversion, Converted};
+pub use flush::flush_links;
 pub use mount::{
     Helper, MountRequest, Mounted, change, check, list, mount, mounts, unmount, where_is,
 };

@@ -186,7 +186,7 @@ fn mounted(target: &Path, answer: &[u8]) -> Result<Mounted, UnionError> {
     }
 }
 
-fn absolute(path: &Path) -> PathBuf {
+pub(crate) fn absolute(path: &Path) -> PathBuf {
     // Not canonical when what is mounted there is dead.
     std::fs::canonicalize(path)
         .or_else(|_| std::path::absolute(path))
@@ -346,7 +346,7 @@ fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&plain).into_owned()
 }
 
-fn is_ours(target: &Path) -> bool {
+pub(crate) fn is_ours(target: &Path) -> bool {
     mounts().iter().any(|mount| mount == target)
 }
 
@@ -376,7 +376,7 @@ fn patiently(ask: impl Fn() -> Result<(), Errno>) -> Result<(), Errno> {
     }
 }
 
-fn ask(path: &Path, name: &CStr) -> Result<Vec<u8>, UnionError> {
+pub(crate) fn ask(path: &Path, name: &CStr) -> Result<Vec<u8>, UnionError> {
     let mut value = vec![0; 64 << 10];
     match rustix::fs::lgetxattr(path, name, &mut value[..]) {
         Ok(length) => {

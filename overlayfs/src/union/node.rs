@@ -13,6 +13,7 @@ use rustix::fs::Statx;
 
 use crate::union::branch::{device_of, lock};
 use crate::union::handle::Opened;
+use crate::union::links::Link;
 use crate::union::listed::Listed;
 use crate::union::watch::Watched;
 
@@ -65,6 +66,8 @@ pub(crate) struct State {
     pub(crate) at: u16,
     pub(crate) places: Option<Arc<Places>>,
     pub(crate) real: Real,
+    /// It is shown by a copy under another name: reached by this, not by its own name.
+    pub(crate) link: Option<Arc<Link>>,
     lookups: u64,
     /// Its last name was removed.
     pub(crate) gone: bool,
@@ -83,6 +86,8 @@ pub(crate) struct Seen {
     pub(crate) epoch: u32,
     pub(crate) at: u16,
     pub(crate) places: Option<Arc<Places>>,
+    /// By which it is reached, if it is shown by a copy under another name.
+    pub(crate) link: Option<Arc<Link>>,
 }
 
 impl Node {
@@ -178,6 +183,7 @@ impl Table {
                 state.epoch = seen.epoch;
                 state.at = seen.at;
                 state.real = seen.real;
+                state.link = seen.link;
                 if seen.places.is_some() && state.places != seen.places {
                     state.places = seen.places;
                 }
@@ -263,6 +269,7 @@ impl Inner {
                 at: seen.at,
                 places: seen.places,
                 real: seen.real,
+                link: seen.link,
                 lookups: 1,
                 gone: false,
                 pin: None,

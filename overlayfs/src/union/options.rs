@@ -128,6 +128,8 @@ pub struct Settings {
     pub show_marks: bool,
     /// Nothing is synchronised: for unions that are thrown away.
     pub volatile: bool,
+    /// Whether the names of one file show its copy all together, if said.
+    pub plink: Option<bool>,
 }
 
 /// A change of a mounted union.
@@ -187,6 +189,7 @@ impl Default for Options {
                 form: Form::Aufs,
                 show_marks: false,
                 volatile: false,
+                plink: None,
             },
             named: Vec::new(),
             create_named: false,
@@ -395,6 +398,8 @@ impl Options {
             ("noshwh", None) => settings.show_marks = false,
             ("volatile", None) => settings.volatile = true,
             ("novolatile", None) => settings.volatile = false,
+            ("plink", None) => settings.plink = Some(true),
+            ("noplink", None) => settings.plink = Some(false),
             _ => return Err(OptionError::Unknown(word.to_owned())),
         }
         self.named.push(word.to_owned());
@@ -438,7 +443,6 @@ const IGNORED: &[&str] = &[
     "exec",
     "async",
     "atime",
-    "noplink",
     "dirperm1",
     "user_id",
     "group_id",
@@ -568,6 +572,11 @@ impl Settings {
             let _ = merged.word(word);
         }
         *self = merged.settings;
+    }
+
+    /// Whether the names of one file show its copy all together. A layer for overlayfs cannot say so.
+    pub(crate) fn links_names(&self) -> bool {
+        self.plink.unwrap_or(self.form != Form::Overlay)
     }
 
     /// How long an answer about free space is kept, in seconds.

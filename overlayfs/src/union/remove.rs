@@ -10,8 +10,9 @@ use rustix::fs::Statx;
 use rustix::io::Errno;
 
 use crate::union::Res;
-use crate::union::branch::Members;
+use crate::union::branch::{Members, lock};
 use crate::union::copyup::Made;
+use crate::union::links::Linked;
 use crate::union::marks::Found;
 use crate::union::node::{Node, Real};
 use crate::union::tree::{Look, Reach, Union, kind_of};
@@ -19,11 +20,18 @@ use crate::union::tree::{Look, Reach, Union, kind_of};
 impl Union {
     /// Removes a non-directory.
     pub(crate) fn unlink(&self, members: &Members, dir: &Arc<Node>, name: &CStr) -> Res<()> {
-        let (look, at, stat) = self.find(members, dir, name)?;
+        let (mut look, mut at, mut stat) = self.find(members, dir, name)?;
         if kind_of(&stat) == libc::S_IFDIR {
             return Err(Errno::ISDIR);
         }
         let node = self.node_of(members, dir, name, &look);
+        // A name may be given to a copy meanwhile, by which this one would come back.
+        let known = node.as_ref().filter(|_| !self.links.is_empty());
+        let _busy = known.map(|node| lock(&node.busy));
+        if known.is_some() {
+            (look, at, stat) = self.find(members, dir, name)?;
+        }
+        self.linked_of(members, &look)?;
         let pin = node.as_ref().and_then(|node| self.pin(members, node));
         if members.branch(at).is_writable() {
             let fd = self.dir_fd(members, dir, at)?;
@@ -34,8 +42,9 @@ impl Union {
         } else {
             self.hide(members, dir, name, at)?;
         }
-        if let Some(node) = node {
-            self.lost_name(&node, &stat, dir, name, pin);
+        let left = self.name_gone(members, &stat).unwrap_or(1);
+        if let Some(node) = &node {
+            self.lost_name(node, left, dir, name, pin);
         }
         Ok(())
     }
@@ -104,6 +113,11 @@ impl Union {
         name: &CStr,
         look: &Look,
     ) -> Option<Arc<Node>> {
+        if let Some(Linked { link, stat, .. }) = self.linked_of(members, look).ok()? {
+            let node = self.table.by_ino(link.ino)?;
+            let same = node.state().real == Real::of(&stat);
+            return same.then_some(node);
+        }
         let (at, stat) = look.top.as_ref()?;
         let fd = self.dir_fd(members, dir, *at).ok()?;
         let node = self
@@ -122,16 +136,16 @@ impl Union {
         reach.handle().ok()
     }
 
-    /// Takes note that a node's name `name` in `dir` is gone.
+    /// Takes note that a node's name `name` in `dir` is gone, and how many are left.
     pub(crate) fn lost_name(
         &self,
         node: &Arc<Node>,
-        stat: &Statx,
+        left: u32,
         dir: &Arc<Node>,
         name: &CStr,
         pin: Option<Arc<OwnedFd>>,
     ) {
-        if stat.stx_nlink < 2 {
+        if left == 0 {
             self.table.bury(node, pin);
             return;
         }

@@ -70,7 +70,14 @@ impl Union {
     }
 
     fn source(&self, members: &Members, from: End<'_>) -> Res<Source> {
-        let (look, at, stat) = self.find(members, from.dir, from.name)?;
+        let (mut look, mut at, mut stat) = self.find(members, from.dir, from.name)?;
+        if let Some(linked) = self.linked_of(members, &look)?
+            && linked.at < at
+            && members.branch(linked.at).is_writable()
+        {
+            self.name_copy(members, &linked, (from.dir, from.name))?;
+            (look, at, stat) = self.find(members, from.dir, from.name)?;
+        }
         let node = self
             .node_of(members, from.dir, from.name, &look)
             .ok_or(Errno::STALE)?;
@@ -163,13 +170,16 @@ impl Union {
         self.touch(members, from.dir, at);
         self.touch(members, to.dir, at);
         self.renamed(source, to, at, members.epoch);
-        if let (Some(other), Some((_, stat))) = (other, &target.top) {
-            self.dirs.drop_node(other.id);
-            if other.is_dir() {
-                self.table.bury(&other, pin);
-            } else {
-                self.lost_name(&other, stat, to.dir, to.name, pin);
+        if let Some((_, stat)) = &target.top
+            && !is_dir
+        {
+            let left = self.name_gone(members, stat).unwrap_or(1);
+            if let Some(other) = &other {
+                self.lost_name(other, left, to.dir, to.name, pin);
             }
+        } else if let Some(other) = &other {
+            self.dirs.drop_node(other.id);
+            self.table.bury(other, pin);
         }
         Ok(())
     }
@@ -201,6 +211,7 @@ impl Union {
         let mut state = source.node.state();
         state.parent = Some(Arc::clone(to.dir));
         state.name = to.name.to_owned();
+        state.link = None;
         state.at = at;
         // The bound of a directory may be another here: looked up anew at the next use.
         state.epoch = if source.node.is_dir() {

@@ -14,6 +14,7 @@ use crate::union::attrs::Change;
 use crate::union::branch::{Members, lock};
 use crate::union::file::Answer;
 use crate::union::handle::DirHandle;
+use crate::union::links::Linked;
 use crate::union::make::{Caller, New};
 use crate::union::node::{Node, Real, Seen};
 use crate::union::rename::End;
@@ -122,7 +123,8 @@ impl<'a> Request<'a> {
     fn entry(&self, out: &mut Vec<u8>, dir: &Node, node: &Arc<Node>, stat: &Statx) {
         // Of several names of one file the union knows the last one only: it could not take the
         // others back.
-        let single = node.is_dir() || stat.stx_nlink < 2;
+        let names = self.union.nlink(self.members, node, stat);
+        let single = node.is_dir() || names < 2 && !self.union.is_linked(node);
         let name = single && self.union.keeps_names(self.members, dir);
         let attributes = self.union.keeps_attributes(self.members, node, stat);
         out.u64(node.id);
@@ -131,11 +133,23 @@ impl<'a> Request<'a> {
         out.u64(if attributes { FOREVER } else { 0 });
         out.u32(0);
         out.u32(if attributes { 0 } else { MOMENT_NSEC });
-        out.attr(node.ino, self.union.nlink(self.members, node, stat), stat);
+        out.attr(node.ino, names, stat);
     }
 
     /// The node of what was found, made known to the kernel.
     fn enter(&self, dir: &Arc<Node>, name: &CStr, look: &Look) -> Res<(Arc<Node>, Statx)> {
+        if let Some(Linked { link, at, stat }) = self.union.linked_of(self.members, look)? {
+            let seen = Seen {
+                ino: link.ino,
+                kind: kind_of(&stat),
+                real: Real::of(&stat),
+                epoch: self.members.epoch,
+                at,
+                places: None,
+                link: Some(link),
+            };
+            return Ok((self.union.table.enter(seen, dir, name), stat));
+        }
         let (at, stat) = look.top.ok_or(Errno::NOENT)?;
         let branch = self.members.branch(at);
         let ino = if branch.has_copies.load(Ordering::Relaxed) {
@@ -151,6 +165,7 @@ impl<'a> Request<'a> {
             epoch: self.members.epoch,
             at,
             places: look.places().map(Arc::new),
+            link: None,
         };
         let node = self.union.table.enter(seen, dir, name);
         for &(at, ino) in &look.dirs {
@@ -195,6 +210,7 @@ impl<'a> Request<'a> {
             dirs: Vec::new(),
             bound: at,
             whiteout: None,
+            links: None,
         };
         if kind_of(&stat) == libc::S_IFDIR {
             look = self.union.look(self.members, dir, name, true)?;
@@ -364,6 +380,7 @@ impl<'a> Request<'a> {
             epoch: self.members.epoch,
             at,
             places: None,
+            link: None,
         };
         let node = self.union.table.enter_unnamed(seen, &dir);
         self.entry(out, &dir, &node, &stat);

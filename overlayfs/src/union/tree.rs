@@ -16,6 +16,7 @@ use crate::union::control::Said;
 use crate::union::dircache::DirCache;
 use crate::union::handle::Handles;
 use crate::union::kept::Missing;
+use crate::union::links::{Link, Linked, Links};
 use crate::union::marks::Entry;
 use crate::union::node::{Node, NumberMap, Places, ROOT, Real, Seen, Table};
 use crate::union::options::Transport;
@@ -36,6 +37,7 @@ pub(crate) struct Union {
     pub(crate) handles: Handles,
     pub(crate) missing: Missing,
     pub(crate) watching: Watching,
+    pub(crate) links: Links,
     devices: Mutex<Vec<u64>>,
     /// Copies on branches that cannot keep the origin themselves.
     origins: Mutex<NumberMap<u64, u64>>,
@@ -75,6 +77,8 @@ pub(crate) struct Look {
     pub(crate) bound: u16,
     /// The branch that hides the name by a whiteout, if no branch above has it.
     pub(crate) whiteout: Option<u16>,
+    /// The state of the pseudo-links before it was looked, where that matters.
+    pub(crate) links: Option<u64>,
 }
 
 /// How to reach an object.
@@ -121,9 +125,10 @@ impl Union {
             epoch: 0,
             at: 0,
             places: None,
+            link: None,
         };
         let room = usize::try_from(limit / 4).unwrap_or(256).min(4096);
-        Ok(Self {
+        let union = Self {
             members: RwLock::new(Arc::new(members)),
             changing: Mutex::new(()),
             said: Said::default(),
@@ -133,6 +138,7 @@ impl Union {
             handles: Handles::default(),
             missing: Missing::default(),
             watching: Watching::default(),
+            links: Links::default(),
             devices: Mutex::new(devices),
             origins: Mutex::default(),
             turn: AtomicU64::new(0),
@@ -145,7 +151,9 @@ impl Union {
             can_pass: AtomicBool::new(false),
             extended_setxattr: AtomicBool::new(false),
             reading_ahead: AtomicUsize::new(0),
-        })
+        };
+        union.load_links(&union.members());
+        Ok(union)
     }
 
     /// The branches as they are now.
@@ -265,6 +273,7 @@ impl Union {
             dirs: Vec::new(),
             bound: places.bound,
             whiteout: None,
+            links: Some(self.links.state()),
         };
         for (step, &at) in places.at.iter().enumerate() {
             let fd = match self.dir_fd(members, dir, at) {
@@ -347,6 +356,7 @@ impl Union {
     pub(crate) fn entry_numbers(&self, branch: &Branch) -> EntryNumbers<'_> {
         EntryNumbers {
             union: self,
+            device: branch.device,
             file_system: self.file_system(branch.device),
             has_copies: branch.has_copies.load(Ordering::Relaxed),
         }
@@ -359,7 +369,7 @@ impl Union {
     }
 
     /// A number unique over all file systems of the union: that of the first keeps its own.
-    fn plain_ino(&self, device: u64, ino: u64) -> u64 {
+    pub(crate) fn plain_ino(&self, device: u64, ino: u64) -> u64 {
         number_in(self.file_system(device), ino)
     }
 
@@ -387,7 +397,7 @@ impl Union {
             let at = *places.at.first().ok_or(Errno::STALE)?;
             return Ok((Reach::Fd(self.dir_fd(members, node, at)?), at));
         }
-        let (parent, name, epoch, at) = {
+        let (parent, name, epoch, at, link) = {
             let state = node.state();
             if let Some(opened) = &state.opened {
                 return Ok((Reach::Fd(Arc::clone(&opened.file)), state.at));
@@ -399,13 +409,17 @@ impl Union {
                 return Err(Errno::STALE);
             }
             let parent = state.parent.clone().ok_or(Errno::STALE)?;
-            (parent, state.name.clone(), state.epoch, state.at)
+            let link = state.link.clone().filter(|link| !link.is_settled());
+            (parent, state.name.clone(), state.epoch, state.at, link)
         };
-        let at = if epoch == members.epoch {
-            at
+        let (at, link) = if epoch == members.epoch {
+            (at, link)
         } else {
             self.relocate(members, node, &parent, &name)?
         };
+        if let Some(link) = link {
+            return Ok((link.reach(members.branch(at))?, at));
+        }
         Ok((Reach::Name(self.dir_fd(members, &parent, at)?, name), at))
     }
 
@@ -416,16 +430,24 @@ impl Union {
         node: &Arc<Node>,
         parent: &Arc<Node>,
         name: &CStr,
-    ) -> Res<u16> {
+    ) -> Res<(u16, Option<Arc<Link>>)> {
         let look = self.look(members, parent, name, false)?;
-        let (at, stat) = look.top.ok_or(Errno::STALE)?;
+        let linked = self.linked_of(members, &look)?;
+        let (at, stat, link) = match linked {
+            Some(Linked { link, at, stat }) => (at, stat, Some(link)),
+            None => {
+                let (at, stat) = look.top.ok_or(Errno::STALE)?;
+                (at, stat, None)
+            }
+        };
         let mut state = node.state();
         if Real::of(&stat) != state.real {
             return Err(Errno::STALE);
         }
         state.epoch = members.epoch;
         state.at = at;
-        Ok(at)
+        state.link.clone_from(&link);
+        Ok((at, link))
     }
 
     /// The attributes of a node, checked to be those of its object and of no other.
@@ -442,7 +464,7 @@ impl Union {
     /// subdirectories, else the 1 that means "not counted".
     pub(crate) fn nlink(&self, members: &Members, node: &Arc<Node>, stat: &Statx) -> u32 {
         if !node.is_dir() {
-            return stat.stx_nlink;
+            return self.names(stat);
         }
         let Ok(places) = self.places(members, node) else {
             return stat.stx_nlink;
@@ -469,12 +491,16 @@ impl Union {
 #[derive(Debug)]
 pub(crate) struct EntryNumbers<'a> {
     union: &'a Union,
+    device: u64,
     file_system: usize,
     has_copies: bool,
 }
 
 impl EntryNumbers<'_> {
     pub(crate) fn of(&self, dir: impl AsFd, name: &CStr, ino: u64) -> u64 {
+        if let Some(ino) = self.union.links.ino(self.device, ino) {
+            return ino;
+        }
         let plain = number_in(self.file_system, ino);
         if self.has_copies {
             if let Some(origin) = origin_of(dir, name, ino) {
@@ -554,7 +580,7 @@ pub(crate) fn name_path(dir: impl AsFd, name: &CStr) -> Vec<u8> {
 }
 
 /// What a copy says of its origin; nothing if the note was copied along with the file.
-fn origin_of(dir: impl AsFd, name: &CStr, own: u64) -> Option<u64> {
+pub(crate) fn origin_of(dir: impl AsFd, name: &CStr, own: u64) -> Option<u64> {
     let mut note = [0_u8; 16];
     let length = sys::xattr::get_at(dir, name, ORIGIN, &mut note).ok()?;
     let (noted_own, origin) = note.split_at(8);

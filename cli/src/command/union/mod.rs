@@ -8,6 +8,7 @@ use crate::error::{Failure, Result};
 pub(crate) mod add;
 pub(crate) mod convert;
 pub(crate) mod del;
+pub(crate) mod flush_links;
 pub(crate) mod helper;
 pub(crate) mod ls;
 pub(crate) mod mode;
@@ -21,6 +22,7 @@ pub(crate) static ENTRIES: &[Entry] = &[
     Entry::new("add", &add::LEAF),
     Entry::new("convert", &convert::LEAF),
     Entry::new("del", &del::LEAF),
+    Entry::new("flush-links", &flush_links::LEAF),
     Entry::new("ls", &ls::LEAF).or(&["list"]),
     Entry::new("mode", &mode::LEAF),
     Entry::new("mount", &mount::LEAF),

@@ -11,6 +11,7 @@ use super::{Found, Marks, aufs, overlay, work_name};
 use crate::union::Res;
 use crate::union::branch::Branch;
 use crate::union::form::Form;
+use crate::union::plink;
 
 impl Marks {
     /// Marks a directory opaque; true when the mark is new.
@@ -253,7 +254,9 @@ impl Marks {
             return Err(Errno::NOTEMPTY);
         }
         for (mark, kind) in marks {
-            if kind == FileType::Directory {
+            if mark.as_c_str() == plink::DIR {
+                plink::remove_dir(dir.as_fd())?;
+            } else if kind == FileType::Directory {
                 self.purge(dir.as_fd(), &mark)?;
             } else {
                 unlinkat(&dir, &mark, AtFlags::empty())?;
