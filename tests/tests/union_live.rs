@@ -319,3 +319,40 @@ fn privileged_union_goes_back_in_a_listing() {
         assert_eq!(read(0, usize::MAX).len(), 3003, "from the beginning anew");
     });
 }
+
+/// What a copy-up left behind once kept its branch busy until the files were closed.
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_counts_open_files_where_they_are() {
+    let union = Union::new("echo 1 > b/f; echo 2 > b/g", "dirs=a=rw:b=ro");
+    let open = |union: &Union| {
+        let status = union.status();
+        [0, 1].map(|at| status["branches"][at]["open"].as_u64().unwrap())
+    };
+    let files =
+        union.enter(|at| ["m/f", "m/f", "m/g"].map(|name| fs::File::open(at.join(name)).unwrap()));
+    assert_eq!(open(&union), [0, 3]);
+    union.sh("echo more >> m/f");
+    assert_eq!(open(&union), [2, 1]);
+    let refused = union.rbox(&["del", "m", "b"]).run().code(1);
+    assert!(
+        refused.errors().contains("files of it are open"),
+        "{}",
+        refused.errors()
+    );
+    union.sh("chmod 600 m/g");
+    assert_eq!(open(&union), [3, 0]);
+    union.rbox(&["del", "m", "b"]).run().success();
+    let [f, again, g] = files.map(|mut file| {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut file, &mut text).unwrap();
+        text
+    });
+    assert_eq!(
+        (f.as_str(), again.as_str(), g.as_str()),
+        ("1\nmore\n", "1\nmore\n", "2\n")
+    );
+    eventually("all are closed", || {
+        union.status()["branches"][0]["open"] == 0
+    });
+}

@@ -33,6 +33,7 @@ pub(crate) struct Made {
 #[derive(Debug)]
 pub(crate) struct Placed {
     pub(crate) dir: Arc<OwnedFd>,
+    pub(crate) branch: Arc<Branch>,
     pub(crate) now: Statx,
     /// The directories made for it.
     pub(crate) made: Made,
@@ -279,6 +280,7 @@ impl Union {
             .copied_bytes
             .fetch_add(now.stx_size, Ordering::Relaxed);
         Ok(Placed {
+            branch: Arc::clone(members.branch(target)),
             dir,
             now,
             made,
@@ -323,7 +325,7 @@ impl Union {
         if let (Some(opened), Some(fd)) = (&mut state.opened, &fd) {
             passed = opened.backing.is_some();
             for handle in &handles {
-                handle.redirect(Arc::clone(fd));
+                handle.redirect(&placed.branch, Arc::clone(fd));
             }
             if !passed {
                 opened.file = Arc::clone(fd);

@@ -2,8 +2,8 @@
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, RwLock};
 
 use rustix::fs::{CWD, Mode, OFlags, ftruncate, openat};
 use rustix::io::Errno;
@@ -187,18 +187,8 @@ impl Union {
         file: Arc<OwnedFd>,
         flags: OFlags,
     ) -> Arc<Handle> {
-        let writes = writes(flags);
-        branch.opens.fetch_add(1, Ordering::Relaxed);
-        if writes {
-            branch.writers.fetch_add(1, Ordering::Relaxed);
-        }
-        Arc::new(Handle {
-            node: Arc::clone(node),
-            branch: Arc::clone(branch),
-            file: RwLock::new(file),
-            writes,
-            executes: flags.contains(EXECUTES),
-        })
+        let executes = flags.contains(EXECUTES);
+        Arc::new(Handle::new(node, branch, file, writes(flags), executes))
     }
 
     fn passed(
@@ -298,11 +288,6 @@ impl Union {
         let Some(handle) = self.handles.remove(number) else {
             return;
         };
-        let branch = &handle.branch;
-        branch.opens.fetch_sub(1, Ordering::Relaxed);
-        if handle.writes {
-            branch.writers.fetch_sub(1, Ordering::Relaxed);
-        }
         let mut state = handle.node.state();
         let Some(opened) = &mut state.opened else {
             return;

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use sys::fuse::{BackingId, Device};
 
@@ -57,30 +57,70 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(crate) node: Arc<Node>,
-    pub(crate) branch: Arc<Branch>,
-    pub(crate) file: RwLock<Arc<OwnedFd>>,
+    served: RwLock<Served>,
     pub(crate) writes: bool,
     /// A running program is read from it.
     pub(crate) executes: bool,
 }
 
+/// What serves an open, counted in its branch while it does.
+#[derive(Debug)]
+struct Served {
+    file: Arc<OwnedFd>,
+    branch: Arc<Branch>,
+    writes: bool,
+}
+
+impl Served {
+    fn new(branch: &Arc<Branch>, file: Arc<OwnedFd>, writes: bool) -> Self {
+        branch.opens.fetch_add(1, Ordering::Relaxed);
+        if writes {
+            branch.writers.fetch_add(1, Ordering::Relaxed);
+        }
+        Self {
+            file,
+            branch: Arc::clone(branch),
+            writes,
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.branch.opens.fetch_sub(1, Ordering::Relaxed);
+        if self.writes {
+            self.branch.writers.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Handle {
-    /// The descriptor that serves this open now.
-    pub(crate) fn file(&self) -> Arc<OwnedFd> {
-        Arc::clone(
-            &self
-                .file
-                .read()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        )
+    /// An open of a node's file in a branch.
+    pub(crate) fn new(
+        node: &Arc<Node>,
+        branch: &Arc<Branch>,
+        file: Arc<OwnedFd>,
+        writes: bool,
+        executes: bool,
+    ) -> Self {
+        Self {
+            node: Arc::clone(node),
+            served: RwLock::new(Served::new(branch, file, writes)),
+            writes,
+            executes,
+        }
     }
 
-    /// Serves this open from another file from now on.
-    pub(crate) fn redirect(&self, file: Arc<OwnedFd>) {
-        *self
-            .file
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = file;
+    /// The descriptor that serves this open now.
+    pub(crate) fn file(&self) -> Arc<OwnedFd> {
+        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&served.file)
+    }
+
+    /// Serves this open from a file of another branch from now on.
+    pub(crate) fn redirect(&self, branch: &Arc<Branch>, file: Arc<OwnedFd>) {
+        let now = Served::new(branch, file, self.writes);
+        *self.served.write().unwrap_or_else(PoisonError::into_inner) = now;
     }
 }
 

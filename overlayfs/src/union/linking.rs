@@ -138,6 +138,7 @@ impl Union {
         Ok(Placed {
             now: stat_at(&dir, name)?,
             dir,
+            branch: Arc::clone(members.branch(linked.at)),
             made: Made::default(),
             separated: false,
             link: Some(Arc::clone(&linked.link)),
