@@ -3,6 +3,7 @@
 use sys::socket::MessageSocket;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::ContainerId;
 use crate::stdio::protocol::{Answer, Refusal, Request};
 use crate::store::Container;
 
@@ -51,6 +52,13 @@ pub(crate) fn refused(refusal: Refusal) -> Error {
         Some(hint) => error.hint(hint),
         None => error,
     }
+}
+
+/// Docker's text for a container between two runs.
+pub(crate) fn restarting(id: &ContainerId) -> Error {
+    Error::conflict(format!(
+        "Container {id} is restarting, wait until the container is running"
+    ))
 }
 
 /// Docker's text for a container without a process.

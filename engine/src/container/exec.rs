@@ -13,7 +13,7 @@ use sys::socket::MessageSocket;
 
 use crate::Engine;
 use crate::container::attach::terminal;
-use crate::container::control::{hear, not_running, refused};
+use crate::container::control::{hear, not_running, refused, restarting};
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, random_hex};
 use crate::monitor::First;
@@ -121,12 +121,7 @@ pub(crate) fn running(container: &Container) -> Result<i32> {
             ))
             .hint(format!("rbox unpause {}", container.name)));
         }
-        Status::Restarting => {
-            return Err(Error::conflict(format!(
-                "Container {} is restarting, wait until the container is running",
-                container.id()
-            )));
-        }
+        Status::Restarting => return Err(restarting(container.id())),
         Status::Created | Status::Removing | Status::Exited | Status::Dead => {
             return Err(not_running(container));
         }

@@ -1,7 +1,8 @@
 //! Who has a container while its files are looked at: its monitor, or the one who looks.
 
 use crate::Engine;
-use crate::error::{Error, Result};
+use crate::container::control::restarting;
+use crate::error::Result;
 use crate::monitor::claim::{Claim, Claimed};
 use crate::store::{Container, Status};
 
@@ -24,9 +25,7 @@ impl Held {
     pub(super) fn of(engine: &Engine, container: &Container) -> Result<Self> {
         let id = container.id();
         match Claim::of(container)? {
-            Claimed::Lives(Status::Restarting) => Err(Error::conflict(format!(
-                "Container {id} is restarting, wait until the container is running"
-            ))),
+            Claimed::Lives(Status::Restarting) => Err(restarting(id)),
             Claimed::Lives(_) => Ok(Self::Lives),
             // Its end is recorded, or with --rm the container goes.
             Claimed::Ours(claim) if container.run.init()?.is_some() => {

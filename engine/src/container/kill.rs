@@ -1,7 +1,7 @@
 //! `kill`, `pause`, `unpause`: asking the monitor for one act.
 
 use crate::Engine;
-use crate::container::control::{ask, connect, not_running, refused};
+use crate::container::control::{ask, connect, not_running, refused, restarting};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::id::ContainerId;
@@ -65,11 +65,7 @@ impl Engine {
             Status::Paused => {
                 return Err(Error::conflict(format!("Container {id} is already paused")));
             }
-            Status::Restarting => {
-                return Err(Error::conflict(format!(
-                    "Container {id} is restarting, wait until the container is running"
-                )));
-            }
+            Status::Restarting => return Err(restarting(id)),
             Status::Created | Status::Removing | Status::Exited | Status::Dead => {
                 return Err(not_running(&container));
             }

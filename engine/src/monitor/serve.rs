@@ -9,8 +9,9 @@ use super::Monitor;
 use super::hub::{Source, Wish};
 use super::life::Life;
 use super::probe::{Checks, Part};
+use crate::container::control::restarting;
 use crate::signal;
-use crate::stdio::protocol::{Answer, Refusal};
+use crate::stdio::protocol::Answer;
 
 /// What happened, and to what.
 #[derive(Debug, Clone, Copy)]
@@ -212,14 +213,7 @@ impl Monitor<'_> {
         let answer = match outcome {
             Some(Ok(())) => Answer::Done,
             Some(Err(error)) => Answer::Refused(super::refusal(&error, 1)),
-            None => Answer::Refused(Refusal {
-                exit_code: 1,
-                text: format!(
-                    "Container {} is restarting, wait until the container is running",
-                    self.container.id()
-                ),
-                hint: None,
-            }),
+            None => Answer::Refused(super::refusal(&restarting(self.container.id()), 1)),
         };
         self.hub.tell(client, &answer);
     }

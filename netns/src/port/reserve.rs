@@ -105,7 +105,11 @@ impl Allocator<'_> {
                 Ok(mut sockets) => held.append(&mut sockets),
                 Err(error) => {
                     release(&held);
-                    return Err(error);
+                    return Err(if taken(&error) {
+                        own(error, &held)
+                    } else {
+                        error
+                    });
                 }
             }
         }
@@ -245,6 +249,21 @@ fn taken(error: &BindError) -> bool {
     }
 }
 
+/// A port that the container itself has taken already is one that is allocated.
+fn own(error: BindError, held: &[Held]) -> BindError {
+    match error {
+        BindError::Listen { binding, .. }
+            if held.iter().any(|one| {
+                let other = one.socket.binding;
+                other.host.port == binding.host.port && other.port.protocol == binding.port.protocol
+            }) =>
+        {
+            BindError::Allocated(binding.host)
+        }
+        other => other,
+    }
+}
+
 fn no_family(error: &BindError) -> bool {
     match error {
         BindError::Listen { errno, .. } => {
@@ -313,6 +332,13 @@ mod tests {
                 .unwrap_err()
                 .to_string(),
             "Error starting userland proxy: listen tcp4 192.0.2.77:8081: bind: cannot assign requested address"
+        );
+        let twice = format!("{port}:80");
+        drop(foreign);
+        let twice = second.open(&wanted(&[&twice, &format!("{port}:81")]));
+        assert_eq!(
+            twice.unwrap_err().to_string(),
+            format!("Bind for 127.0.0.1:{port} failed: port is already allocated")
         );
         // What failed holds nothing.
         let names = crate::hold::held(scratch.path()).unwrap();
