@@ -116,7 +116,7 @@ fn privileged_union_marks_are_not_converted_where_they_cannot_be() {
         (
             "overlay",
             "mkdir -p a/.wh..wh.plnk; touch a/f; ln a/f a/.wh..wh.plnk/1.2",
-            "let auplink flush them",
+            "auplink of those that aufs made",
         ),
         (
             "overlay",

@@ -9,6 +9,7 @@ use rustix::fs::Statx;
 use super::{Dir, Reserved, Walk, overlay_xattrs, reserved};
 use crate::union::form::Form;
 use crate::union::marks::{aufs, overlay};
+use crate::union::plink;
 use crate::union::tree::{kind_of, name_path, stat_at};
 
 /// The longest name that a file system takes.
@@ -82,6 +83,8 @@ impl Wanted {
         for (name, _) in dir.entries()? {
             match reserved(name.to_bytes()) {
                 Some(Reserved::Work) => continue,
+                // Pseudo-links are the same in both forms.
+                Some(_) if self.to == Form::Aufs && name.as_c_str() == plink::DIR => continue,
                 Some(known) if self.to == Form::Overlay || self.both || known == Reserved::Kept => {
                     mark(dir, &name, known)?;
                     continue;
@@ -148,7 +151,8 @@ fn mark(dir: &Dir<'_>, name: &CStr, known: Reserved<'_>) -> Walk<()> {
             (!found).then_some(()).ok_or_else(|| {
                 dir.fault(
                     name,
-                    "it holds links that aufs keeps account of: let auplink flush them",
+                    "it holds pseudo-links: rbox union flush-links makes real ones of them, or \
+                     auplink of those that aufs made",
                 )
             })
         }),
