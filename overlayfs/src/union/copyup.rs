@@ -448,8 +448,14 @@ pub(crate) struct Copy<'a> {
 impl Copy<'_> {
     /// Makes the copy aside and puts it in place whole.
     pub(crate) fn place(self, dir: &OwnedFd, name: &CStr) -> Res<()> {
+        self.place_in(dir, (dir, name))
+    }
+
+    /// The same where it is put into another directory than that in which it is made, which takes
+    /// what a crash leaves along when it goes.
+    pub(crate) fn place_in(self, dir: &OwnedFd, to: (&OwnedFd, &CStr)) -> Res<()> {
         if kind_of(self.stat) == libc::S_IFREG {
-            return self.place_regular(dir, name);
+            return self.place_regular(dir, to);
         }
         let work = work_name();
         match kind_of(self.stat) {
@@ -469,7 +475,7 @@ impl Copy<'_> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let done = openat(dir, &work, flags, Mode::empty()).and_then(|copy| {
             self.dress(&copy)?;
-            renameat_with(dir, &work, dir, name, RenameFlags::NOREPLACE)
+            renameat_with(dir, &work, to.0, to.1, RenameFlags::NOREPLACE)
         });
         if done.is_err() {
             let _ = unlinkat(dir, &work, AtFlags::empty());
@@ -487,7 +493,7 @@ impl Copy<'_> {
         copy_metadata((self.branch, marks), self.source, self.stat, copy)
     }
 
-    fn place_regular(self, dir: &OwnedFd, name: &CStr) -> Res<()> {
+    fn place_regular(self, dir: &OwnedFd, to: (&OwnedFd, &CStr)) -> Res<()> {
         let mode = Mode::RUSR | Mode::WUSR;
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let unnamed = openat(dir, c".", OFlags::TMPFILE | flags, mode);
@@ -501,8 +507,8 @@ impl Copy<'_> {
             Err(errno) => return Err(errno),
         };
         let done = self.fill(&copy).and_then(|()| match &work {
-            None => linkat(CWD, fd_path(&copy), dir, name, AtFlags::SYMLINK_FOLLOW),
-            Some(work) => renameat_with(dir, work, dir, name, RenameFlags::NOREPLACE),
+            None => linkat(CWD, fd_path(&copy), to.0, to.1, AtFlags::SYMLINK_FOLLOW),
+            Some(work) => renameat_with(dir, work, to.0, to.1, RenameFlags::NOREPLACE),
         });
         if let (Err(_), Some(work)) = (&done, &work) {
             let _ = unlinkat(dir, work, AtFlags::empty());

@@ -7,7 +7,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, linkat};
+use rustix::fs::{AtFlags, linkat, unlinkat};
 use rustix::io::Errno;
 
 use crate::union::Res;
@@ -66,21 +66,31 @@ impl Union {
             return Err(Errno::OPNOTSUPP);
         }
         let aside = copy.branch.make_links_dir()?;
-        match copy.place(&aside, &key.name()) {
-            // Another union with this branch has made it.
-            Ok(()) | Err(Errno::EXIST) => {}
+        let kept = key.name();
+        let made = match copy.place_in(dir, (&aside, &kept)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false, // another union with this branch has made it
             Err(errno) => return Err(errno),
-        }
-        let link = self.know(members, target, &key.name())?;
-        let link = link.ok_or(Errno::STALE)?;
-        if let Err(errno) = give_name(&link, copy.branch, dir, name) {
-            if is_unable(errno) {
-                self.unlink_kept(members, &link)?;
+        };
+        let mut named = false;
+        let known = self.know(members, target, &kept);
+        let done = known
+            .and_then(|link| link.ok_or(Errno::STALE))
+            .and_then(|link| {
+                give_name(&link, copy.branch, dir, name)?;
+                named = true;
+                self.taken(members, &link)?;
+                Ok(link)
+            });
+        if done.is_err() && made {
+            // It may be without data, which only who is to empty the file may see.
+            if named {
+                let _ = unlinkat(dir, name, AtFlags::empty());
             }
-            return Err(errno);
+            let _ = unlinkat(&aside, &kept, AtFlags::empty());
+            self.forget_link(members, target, &kept);
         }
-        self.taken(members, &link)?;
-        Ok(link)
+        done
     }
 
     /// Makes a name that shows a copy one of the copy's own.

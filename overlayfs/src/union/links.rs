@@ -8,6 +8,7 @@
 //! stays longer then, and no name falls back to the old content.
 
 use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -358,8 +359,7 @@ impl Union {
         };
         let dir = branch.links_dir()?;
         let stat = stat_at(&dir, name)?;
-        let ino = origin_of(&dir, name, stat.stx_ino)
-            .unwrap_or_else(|| self.plain_ino(origin.device, key.ino));
+        let ino = self.number_of((&dir, name), &stat, (origin.device, key.ino));
         branch.has_copies.store(true, Ordering::Relaxed);
         let link = Link {
             name: name.to_owned(),
@@ -374,6 +374,23 @@ impl Union {
             stuck: AtomicBool::new(false),
         };
         Ok(Some(self.links.add(link)))
+    }
+
+    /// The number that a copy is known by: the one that its origin has, or had.
+    fn number_of(&self, (dir, name): (&OwnedFd, &CStr), copy: &Statx, origin: Identity) -> u64 {
+        let noted = origin_of(dir, name, copy.stx_ino);
+        let noted = noted.or_else(|| self.remembered_origin(copy));
+        noted.unwrap_or_else(|| {
+            let above = self.links.read().by_copy.get(&origin).cloned();
+            above.map_or_else(|| self.plain_ino(origin.0, origin.1), |link| link.ino)
+        })
+    }
+
+    /// Forgets one that is not on disk any more.
+    pub(crate) fn forget_link(&self, members: &Members, at: u16, name: &CStr) {
+        let holder = members.branch(at).place;
+        self.links
+            .drop_where(|link| Some(link.holder) == holder && link.name.as_c_str() == name);
     }
 
     /// Makes all links known that are on disk in branches whose marks count.

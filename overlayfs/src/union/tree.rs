@@ -362,6 +362,12 @@ impl Union {
         }
     }
 
+    /// The origin of a copy that is remembered in memory.
+    pub(crate) fn remembered_origin(&self, stat: &Statx) -> Option<u64> {
+        let plain = self.plain_ino(device_of(stat), stat.stx_ino);
+        lock(&self.origins).get(&plain).copied()
+    }
+
     /// Remembers a copy's origin in memory.
     pub(crate) fn remember_origin(&self, stat: &Statx, origin: u64) {
         let plain = self.plain_ino(device_of(stat), stat.stx_ino);

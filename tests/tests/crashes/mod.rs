@@ -19,6 +19,8 @@ pub(crate) struct Case {
     pub(crate) branches: &'static str,
     /// In the words of `unions::prepare`.
     pub(crate) tree: &'static str,
+    /// What has been done before, without a fault.
+    pub(crate) first: Act,
     pub(crate) act: Act,
 }
 
@@ -27,8 +29,13 @@ const fn case(what: &'static str, tree: &'static str, act: Act) -> Case {
         what,
         branches: "dirs=a=rw:b=ro",
         tree,
+        first: |_| Ok(()),
         act,
     }
+}
+
+const fn after(first: Act, case: Case) -> Case {
+    Case { first, ..case }
 }
 
 const fn case_of(branches: &'static str, case: Case) -> Case {
@@ -225,5 +232,91 @@ pub(crate) const MOVES: &[Case] = &[
         case("a file that moves upwards", "s/d/f# s/fill% b/x=1", |m| {
             append(&m.join("d/f"), &[b'w'; 20_000])
         }),
+    ),
+];
+
+const THREE: &str = "b/d/f=1 b/d/g~b/d/f b/e/h~b/d/f";
+
+fn change_f(m: &Path) -> Result<(), Errno> {
+    append(&m.join("d/f"), b"before")
+}
+
+/// Files of several names where they come from.
+pub(crate) const HARD_LINKS: &[Case] = &[
+    case("append by one of two names", "b/d/f# b/d/g~b/d/f", |m| {
+        append(&m.join("d/g"), b"new")
+    }),
+    case("emptying by one of three names", THREE, |m| {
+        truncate(&m.join("e/h"), 0)
+    }),
+    case(
+        "an attribute by one of two names",
+        "b/d/p| b/d/q~b/d/p",
+        |m| setxattr(m.join("d/q"), c"trusted.new", b"1", XattrFlags::empty()),
+    ),
+    case("rename of one of three names", THREE, |m| {
+        rename(m, "e/h", "d/new", RenameFlags::empty())
+    }),
+    after(
+        change_f,
+        case("rename of another name", THREE, |m| {
+            rename(m, "d/g", "e/new", RenameFlags::empty())
+        }),
+    ),
+    after(
+        change_f,
+        case(
+            "rename over another name",
+            "b/d/f=1 b/d/g~b/d/f b/e/h~b/d/f b/x=1",
+            |m| rename(m, "x", "e/h", RenameFlags::empty()),
+        ),
+    ),
+    after(
+        change_f,
+        case(
+            "exchange of another name",
+            "b/d/f=1 b/d/g~b/d/f b/e/h~b/d/f b/x=1",
+            |m| rename(m, "x", "e/h", RenameFlags::EXCHANGE),
+        ),
+    ),
+    after(
+        change_f,
+        case("unlink of the name that was used", THREE, |m| {
+            fs::remove_file(m.join("d/f")).map_err(of)
+        }),
+    ),
+    after(
+        change_f,
+        case("unlink of another name", THREE, |m| {
+            fs::remove_file(m.join("d/g")).map_err(of)
+        }),
+    ),
+    after(
+        |m| {
+            change_f(m)?;
+            fs::remove_file(m.join("d/f")).map_err(of)
+        },
+        case(
+            "unlink of the last other name",
+            "b/d/f=1 b/d/g~b/d/f",
+            |m| fs::remove_file(m.join("d/g")).map_err(of),
+        ),
+    ),
+    after(
+        change_f,
+        case("link of another name", THREE, |m| {
+            linkat(CWD, m.join("e/h"), CWD, m.join("e/new"), AtFlags::empty())
+        }),
+    ),
+    after(
+        |m| append(&m.join("d/f"), b"before"),
+        case_of(
+            "dirs=a=rw:b=rw:c=ro,cpup=bu",
+            case(
+                "rename over a higher file",
+                "c/d/f=1 c/d/g~c/d/f c/d/h~c/d/f a/x=1",
+                |m| rename(m, "d/g", "x", RenameFlags::empty()),
+            ),
+        ),
     ),
 ];
