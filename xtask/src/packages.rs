@@ -49,6 +49,14 @@ pub(crate) const TESTS: &[Need] = &[
     need("setfacl", "acl", "access control lists of unions"),
     need("setcap", "libcap2-bin", "capabilities of files in unions"),
     need("mkfs.ext4", "e2fsprogs", "branches of unions"),
+    need("git", "git", "repositories in unions"),
+    need("rsync", "rsync", "trees that are synchronised with unions"),
+    need("sqlite3", "sqlite3", "databases in unions"),
+    need(
+        "stress-ng",
+        "stress-ng",
+        "stress of unions that checks itself",
+    ),
     need(
         "qemu-system-x86_64",
         "qemu-system-x86",

@@ -36,7 +36,8 @@ pub(crate) fn writes(flags: OFlags) -> bool {
 fn open_object(reach: &Reach, flags: OFlags) -> Res<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
     match reach {
-        Reach::Fd(fd) => openat(CWD, fd_path(fd), flags, Mode::empty()),
+        // The path is a link of `/proc` itself; that the name was none is known.
+        Reach::Fd(fd) => openat(CWD, fd_path(fd), flags - OFlags::NOFOLLOW, Mode::empty()),
         Reach::Name(dir, name) => openat(dir, name, flags | OFlags::NOFOLLOW, Mode::empty()),
     }
 }
