@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
 /// What becomes of the program; calls are counted from one, over all its threads.
@@ -54,6 +54,16 @@ impl Tracer {
             .recv()
             .expect("a child of this process can be traced");
         Self { thread, over }
+    }
+
+    /// Waits for the end of a program that ends by itself or is killed; nobody else may wait for it
+    /// before. Returns the names of the calls that were counted.
+    ///
+    /// # Panics
+    /// When tracing failed.
+    #[track_caller]
+    pub fn end(self) -> Vec<&'static str> {
+        self.thread.join().expect("the program was traced")
     }
 
     /// Lets the program go after its next system call, which the caller has to cause; returns the
@@ -126,7 +136,17 @@ impl Watch {
     /// Goes on until the program is dead or let go, which is when this thread ends.
     fn go(&mut self, ready: &Sender<()>) {
         let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+        let peek = flags | WaitPidFlag::WNOWAIT | WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED;
         loop {
+            match waitid(Id::All, peek) {
+                // Its end is for whoever started it.
+                Ok(WaitStatus::Exited(program, _) | WaitStatus::Signaled(program, ..))
+                    if program == self.program =>
+                {
+                    return;
+                }
+                _ => {}
+            }
             let status = match waitpid(None, Some(flags)) {
                 Err(Errno::ECHILD) => return,
                 Err(_) => continue,

@@ -1,6 +1,8 @@
 //! `rbox union convert`: marks of branches from one form to the other, refused, interrupted, gone on with.
 #![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
+use lab::tracer::{Fate, Tracer};
+
 mod unions;
 use unions::Union;
 
@@ -251,52 +253,47 @@ fn privileged_union_marks_are_not_converted_while_they_are_used() {
     );
 }
 
-/// Killed at any time, it is gone on with; meanwhile no union takes the branch.
+/// Killed after any of its changes, a conversion is gone on with; meanwhile no union takes the branch.
 #[test]
 #[ignore = "needs root: run by cargo xtask test"]
 fn privileged_union_conversions_are_gone_on_with_after_a_kill() {
-    let union = marked("dirs=a=rw:b=ro");
-    union.sh("mkdir -p b/many a/many; cd b/many; seq 3000 | xargs touch; cd ../../a/many; seq -f .wh.%g 2999 | xargs touch");
-    // The time of a directory is the conversion's where it was killed.
-    let seen = |form: &str| {
-        let view = view(&union, form);
-        view.split_once("\n\n").map(|(view, _)| view.to_owned())
-    };
-    let wanted = seen("aufs");
-    let (mut interrupted, mut pause) = (0, 1);
-    for round in 0..60 {
-        let (from, to) = [("aufs", "overlay"), ("overlay", "aufs")][round % 2];
+    for (from, to) in [("aufs", "overlay"), ("overlay", "aufs")] {
+        let union = marked(&format!("dirs=a=rw:b=ro,whform={from}"));
+        // The time of a directory is the conversion's where it was killed.
+        let seen = |form: &str| {
+            let view = view(&union, form);
+            view.split_once("\n\n").map(|(view, _)| view.to_owned())
+        };
+        let wanted = seen(from);
+        union.sh("cp -a a whole");
+        let (mut calls, mut interrupted) = (0, 0);
         loop {
-            let script = format!(
-                "timeout -s KILL {:.4} rbox union convert --to {to} a > said 2>&1 && echo done || :",
-                f64::from(pause) / 2000.0
-            );
-            if union.sh(&script).contains("done") {
-                pause = 1;
+            calls += 1;
+            union.sh("rm -r a; cp -a whole a");
+            let script = format!("read x; exec rbox union convert --to {to} a");
+            let convert = union.lab.command("sh").args(["-c", &script]);
+            let mut convert = convert.directory(union.lab.directory()).spawn();
+            let tracer = Tracer::attach(convert.pid(), Fate::DiesAfter(calls));
+            convert.send("\n");
+            tracer.end();
+            let ended = convert.finish();
+            if ended.signal().is_none() {
+                ended.success();
                 break;
             }
-            pause += 1 + pause / 3;
-            if union.sh("getfattr -m converting a | wc -l") == "0" {
-                continue;
+            if union.sh("getfattr -m converting a | wc -l") != "0" {
+                interrupted += 1;
+                let mount = format!("dirs=a=rw:b=ro,whform={to}");
+                let refused = union.rbox(&["mount", "-o", &mount, "m"]).run().code(1);
+                refused.says("was interrupted: rbox union convert --to");
+                let back = union.rbox(&["convert", "--to", from, "a"]).run().code(1);
+                back.says("run that to its end first");
             }
-            interrupted += 1;
-            let mount = format!("dirs=a=rw:b=ro,whform={to}");
-            lab::eventually("what was killed is gone", || {
-                let answer = union.rbox(&["mount", "-o", &mount, "m"]).run().code(1);
-                !answer.errors().contains("are being converted")
-            });
-            let answer = union.rbox(&["mount", "-o", &mount, "m"]).run();
-            answer.says("was interrupted: rbox union convert --to");
-            union
-                .rbox(&["convert", "--to", from, "a"])
-                .run()
-                .code(1)
-                .says("run that to its end first");
+            let again = union.rbox(&["convert", "--to", to, "a"]).run();
+            again.success();
+            assert_eq!(seen(to), wanted, "{to}: killed after call {calls}");
         }
-        assert_eq!(seen(to), wanted, "round {round}");
-        if interrupted > 5 && round > 1 {
-            break;
-        }
+        assert_eq!(seen(to), wanted, "{to}");
+        assert!(interrupted > 15, "{to}: {interrupted} of {calls} calls");
     }
-    assert!(interrupted > 3, "{interrupted} interruptions");
 }
