@@ -143,18 +143,13 @@ fn mark(dir: &Dir<'_>, name: &CStr, known: Reserved<'_>) -> Walk<()> {
     let stat = dir.at(name, stat_at(dir.fd, name))?;
     let is_dir = kind_of(&stat) == libc::S_IFDIR;
     match known {
-        Reserved::Kept if is_dir => dir.enter(name, |kept| {
-            // Links of aufs are named by two numbers; others are ours, and stay.
-            let of_aufs =
-                |name: &CStr| name.to_bytes().iter().filter(|byte| **byte == b'.').count() < 2;
-            let found = kept.entries()?.into_iter().any(|(name, _)| of_aufs(&name));
-            (!found).then_some(()).ok_or_else(|| {
-                dir.fault(
-                    name,
-                    "it holds pseudo-links: rbox union flush-links makes real ones of them, or \
-                     auplink of those that aufs made",
-                )
-            })
+        Reserved::Kept if is_dir => dir.enter(name, |kept| match kept.entries()?.is_empty() {
+            true => Ok(()),
+            false => Err(dir.fault(
+                name,
+                "it holds pseudo-links: rbox union flush-links makes real ones of them, or auplink \
+                 of those that aufs made",
+            )),
         }),
         Reserved::Unknown | Reserved::Kept => Err(dir.fault(name, "it is no mark known here")),
         _ if is_dir => Err(dir.fault(name, "it is a directory with the name of a mark")),

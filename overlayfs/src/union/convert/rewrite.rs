@@ -57,8 +57,7 @@ fn to_overlay(dir: &Dir<'_>, done: &mut Converted) -> Walk<()> {
                 done.whiteouts += 1;
             }
             Some(Reserved::Kept) => {
-                // What is in use there is not aufs's, and stays.
-                let _ = unlinkat(dir.fd, &name, AtFlags::REMOVEDIR);
+                dir.at(&name, unlinkat(dir.fd, &name, AtFlags::REMOVEDIR))?;
                 continue;
             }
             Some(Reserved::Base | Reserved::Work | Reserved::Unknown) => continue,
