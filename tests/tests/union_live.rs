@@ -356,3 +356,21 @@ fn privileged_union_counts_open_files_where_they_are() {
         union.status()["branches"][0]["open"] == 0
     });
 }
+
+/// A directory was copied up and its origin then moved in its branch: both had one number, the kernel
+/// took them for one, and what was done to one of them was done to the other.
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_tells_a_copy_from_its_origin_that_moved() {
+    let union = Union::new(
+        "mkdir b/one; echo x > b/one/x; echo f > b/f",
+        "dirs=a=rw:b=ro",
+    );
+    union.sh("chmod 711 m/one; chmod 600 m/f; mv b/one b/two; mv b/f b/g");
+    assert_eq!(
+        union
+            .sh("ls -i m | sort -u -k 1,1 | wc -l; mv m/two/x m/one/y; mv m/g m/one/g; ls m m/one"),
+        "4\nm:\nf\none\ntwo\n\nm/one:\ng\ny"
+    );
+    assert_eq!(union.sh("ls m/two; ls -A a/two; ls a/one"), ".wh.x\ng\ny");
+}

@@ -43,6 +43,7 @@ mod request;
 mod server;
 mod transport;
 mod tree;
+mod twins;
 mod watch;
 mod wire;
 

@@ -120,11 +120,8 @@ impl Union {
         }
         let (at, stat) = look.top.as_ref()?;
         let fd = self.dir_fd(members, dir, *at).ok()?;
-        let node = self
-            .table
-            .by_ino(self.ino(members.branch(*at), &fd, name, stat))?;
-        let same = node.is_dir() || node.state().real == Real::of(stat);
-        same.then_some(node)
+        let ino = self.ino(members.branch(*at), &fd, name, stat);
+        self.node_by_claim(ino, (dir, name), Real::of(stat))
     }
 
     /// Keeps hold of an object whose name is about to go.

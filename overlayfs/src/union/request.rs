@@ -158,10 +158,11 @@ impl<'a> Request<'a> {
         } else {
             self.union.ino(branch, &branch.root, name, &stat)
         };
+        let real = Real::of(&stat);
         let seen = Seen {
-            ino,
+            ino: self.union.number_for(self.members, ino, (dir, name), real),
             kind: kind_of(&stat),
-            real: Real::of(&stat),
+            real,
             epoch: self.members.epoch,
             at,
             places: look.places().map(Arc::new),
