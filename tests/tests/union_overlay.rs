@@ -291,6 +291,22 @@ fn step(what: u64, top: &Path, one: &str, two: &str) -> Result<(), Errno> {
     }
 }
 
+/// Steps by chance in a directory and in `plain`, which answers the same.
+fn steps(at: &Path, (place, dice): (&str, &mut Dice), count: usize) {
+    for number in 0..count {
+        let (what, one, two) = (dice.below(15), dice.path(), dice.path());
+        let got = step(what, &at.join(place), &one, &two);
+        if got == Err(Errno::XDEV) {
+            continue; // a tree that mv would copy
+        }
+        let wanted = step(what, &at.join("plain"), &one, &two);
+        assert_eq!(got, wanted, "{place}, step {number}: {what} {one} {two}");
+    }
+}
+
+const GARDEN: &str = "mkdir plain k w; for d in p q r s; do for e in p q r; do mkdir -p b/$d/$e; echo $d > b/$d/$e/p; done; done
+    echo s > b/p/s; mkdir c/p; mknod c/p/q c 0 0; echo c > c/p/r2; mknod c/s c 0 0";
+
 /// Thousands of steps by chance on a union and on a plain directory that looks the same: they answer
 /// the same, look the same at last, and overlayfs shows of the branches what the union does.
 #[test]
@@ -301,25 +317,35 @@ fn privileged_union_with_overlayfs_marks_does_what_a_plain_directory_does_by_cha
         ("dirs=a=rw:c=rw:b=ro,whform=overlay,create=rr", "a:c:b"),
         ("dirs=a=rw:c=ro+wh:b=ro,whform=overlay,udba=notify", "a:c:b"),
     ] {
-        let union = Union::new(
-            "mkdir plain; for d in p q r s; do for e in p q r; do mkdir -p b/$d/$e; echo $d > b/$d/$e/p; done; done
-             echo s > b/p/s; mkdir c/p; mknod c/p/q c 0 0; echo c > c/p/r2; mknod c/s c 0 0",
-            options,
-        );
+        let union = Union::new(GARDEN, options);
         union.sh("cp -a m/. plain");
-        union.enter(|at| {
-            let mut dice = Dice(options.len() as u64);
-            for number in 0..6000 {
-                let (what, one, two) = (dice.below(15), dice.path(), dice.path());
-                let got = step(what, &at.join("m"), &one, &two);
-                if got == Err(Errno::XDEV) {
-                    continue; // a tree that mv would copy
-                }
-                let wanted = step(what, &at.join("plain"), &one, &two);
-                assert_eq!(got, wanted, "{options}, step {number}: {what} {one} {two}");
-            }
-        });
+        let mut dice = Dice(options.len() as u64);
+        union.enter(|at| steps(at, ("m", &mut dice), 6000));
         assert_eq!(tree(&union, "m"), tree(&union, "plain"), "{options}");
         assert_is_overlay(&union, layers);
+    }
+}
+
+/// The union and overlayfs have the same branches in turn, and change them by chance.
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_and_overlayfs_work_on_the_same_branches_in_turn() {
+    let options = "dirs=a=rw:c=ro+wh:b=ro,whform=overlay";
+    let union = Union::new(GARDEN, options);
+    union.sh("cp -a m/. plain; umount m");
+    let mut dice = Dice(11);
+    for round in 0..16 {
+        let place = if round % 2 == 0 {
+            union.mount(options);
+            "m"
+        } else {
+            union.sh(
+                "mount -t overlay none -o lowerdir=c:b,upperdir=a,workdir=w,redirect_dir=off k",
+            );
+            "k"
+        };
+        union.enter(|at| steps(at, (place, &mut dice), 500));
+        assert_eq!(tree(&union, place), tree(&union, "plain"), "round {round}");
+        union.sh(&format!("umount {place}"));
     }
 }
