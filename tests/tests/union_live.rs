@@ -374,3 +374,53 @@ fn privileged_union_tells_a_copy_from_its_origin_that_moved() {
     );
     assert_eq!(union.sh("ls m/two; ls -A a/two; ls a/one"), ".wh.x\ng\ny");
 }
+
+/// Opens paths by their handles, those that were written down the first time.
+const BY_HANDLE: &str = r#"
+use strict;
+my ($mount, $keep, @paths) = @ARGV;
+my $room = pack("Ii", 128, 0) . "\0" x 128;
+my @handles;
+if (-e $keep) {
+    open(my $in, "<", $keep) or die; local $/; @handles = split(/\n/, <$in>);
+} else {
+    for my $path (@paths) {
+        my ($handle, $id) = ($room, pack("i", 0));
+        syscall(303, -100, $path, $handle, $id, 0) == 0 or die "$path: $!";
+        push @handles, unpack("H*", $handle);
+    }
+    open(my $out, ">", $keep) or die; print $out join("\n", @handles);
+}
+open(my $at, "<", $mount) or die;
+for my $handle (@handles) {
+    my $fd = syscall(304, fileno($at), pack("H*", $handle), 0);
+    print $fd < 0 ? ($!{ESTALE} ? "stale" : "$!") : readlink("/proc/self/fd/$fd") =~ s/.*m\///r;
+    if ($fd >= 0 && -f "/proc/self/fd/$fd") { open(my $in, "<&=", $fd); print " ", <$in> } else { print "\n" }
+}
+"#;
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_opens_by_handle() {
+    let union = Union::new(
+        "mkdir -p b/d/e a/d/up; echo low > b/d/e/f; echo up > a/d/up/g",
+        "dirs=a=rw:b=ro",
+    );
+    union.enter(|at| fs::write(at.join("by-handle.pl"), BY_HANDLE).unwrap());
+    let open = "perl -MErrno by-handle.pl m handles m/d/e/f m/d/up/g m/d m/d/e";
+    let first = union.sh(open);
+    assert_eq!(first, "d/e/f low\nd/up/g up\nd\nd/e");
+    assert_eq!(union.sh(open), first, "by what was written down");
+    // the name is another, the content changed, the copy in another branch
+    union.sh("echo more >> m/d/e/f; mv m/d/up m/d/moved");
+    assert_eq!(union.sh(open), "d/e/f low\nmore\nd/moved/g up\nd\nd/e");
+    union.sh("umount m");
+    union.mount("dirs=a=rw:b=ro");
+    union.sh("ls -R m; cat m/d/moved/g m/d/e/f");
+    assert_eq!(
+        union.sh(open),
+        "stale\nstale\nstale\nstale",
+        "of another mount"
+    );
+}

@@ -10,7 +10,9 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use rustix::fs::Statx;
+use rustix::io::Errno;
 
+use crate::union::Res;
 use crate::union::branch::{device_of, lock};
 use crate::union::handle::Opened;
 use crate::union::links::Link;
@@ -134,6 +136,8 @@ pub(crate) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>
 /// All nodes that the kernel knows.
 #[derive(Debug)]
 pub(crate) struct Table {
+    /// Tells the nodes of this mount from those that had the same numbers in another.
+    generation: u32,
     inner: Mutex<Inner>,
 }
 
@@ -153,9 +157,28 @@ impl Table {
             by_ino: NumberMap::default(),
         };
         inner.make(root, None, c"".to_owned());
+        let mut generation = [0; 4];
+        let _ = sys::random::fill(&mut generation);
         Self {
+            generation: u32::from_ne_bytes(generation),
             inner: Mutex::new(inner),
         }
+    }
+
+    /// The generation of a node, which is part of its handles; the root has the same in every mount.
+    pub(crate) fn generation(&self, node: &Node) -> u64 {
+        match node.id {
+            ROOT => 0,
+            _ => self.generation.into(),
+        }
+    }
+
+    /// Counts one more look-up of a node; one that was forgotten meanwhile is not there any more.
+    pub(crate) fn enter_again(&self, node: &Arc<Node>) -> Res<()> {
+        let inner = lock(&self.inner);
+        let known = inner.by_id.get(&node.id).ok_or(Errno::STALE)?;
+        known.state().lookups += 1;
+        Ok(())
     }
 
     pub(crate) fn get(&self, id: u64) -> Option<Arc<Node>> {

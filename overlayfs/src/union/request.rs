@@ -128,7 +128,7 @@ impl<'a> Request<'a> {
         let name = single && self.union.keeps_names(self.members, dir);
         let attributes = self.union.keeps_attributes(self.members, node, stat);
         out.u64(node.id);
-        out.u64(0);
+        out.u64(self.union.table.generation(node));
         out.u64(if name { FOREVER } else { 0 });
         out.u64(if attributes { FOREVER } else { 0 });
         out.u32(0);
@@ -179,6 +179,9 @@ impl<'a> Request<'a> {
 
     fn lookup(&mut self, out: &mut Vec<u8>) -> Res<()> {
         let name = self.args.name()?;
+        if matches!(name.to_bytes(), b"." | b"..") {
+            return self.lookup_by_handle(out, name == c"..");
+        }
         if self.members.marks().is_unseen(name.to_bytes()) {
             return Err(Errno::PERM);
         }
@@ -193,6 +196,18 @@ impl<'a> Request<'a> {
         }
         let (node, stat) = self.enter(&dir, name, &look)?;
         self.entry(out, &dir, &node, &stat);
+        Ok(())
+    }
+
+    /// Finds a node by its number alone, or its parent: somebody has a handle of it.
+    fn lookup_by_handle(&self, out: &mut Vec<u8>, parent: bool) -> Res<()> {
+        let mut node = self.node()?;
+        if parent {
+            node = node.parent().ok_or(Errno::STALE)?;
+        }
+        let stat = self.union.stat(self.members, &node)?;
+        self.union.table.enter_again(&node)?;
+        self.entry(out, &node, &node, &stat);
         Ok(())
     }
 

@@ -40,6 +40,7 @@ pub(crate) fn initialise(union: &Union) -> Res<()> {
     }
     let mut wanted = cap::ASYNC_READ
         | cap::ATOMIC_O_TRUNC
+        | cap::EXPORT_SUPPORT
         | cap::BIG_WRITES
         | cap::DONT_MASK
         | cap::IOCTL_DIR

@@ -54,6 +54,8 @@ pub(crate) mod op {
 pub(crate) mod cap {
     pub(crate) const ASYNC_READ: u64 = 1;
     pub(crate) const ATOMIC_O_TRUNC: u64 = 1 << 3;
+    /// `.` and `..` can be looked up, by which files are opened by handle.
+    pub(crate) const EXPORT_SUPPORT: u64 = 1 << 4;
     pub(crate) const BIG_WRITES: u64 = 1 << 5;
     pub(crate) const DONT_MASK: u64 = 1 << 6;
     pub(crate) const IOCTL_DIR: u64 = 1 << 11;
