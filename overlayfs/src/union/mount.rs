@@ -203,9 +203,13 @@ fn refused(target: &Path, errno: Errno) -> UnionError {
 
 /// A mount whose server was killed gives way to a new one.
 fn clear_dead(target: &Path) {
-    // Not by stat: for a moment the kernel answers that one by itself.
+    // Not by stat: for a moment the kernel answers that one by itself. Rings that end cancel.
     let answer = rustix::fs::statfs(target).map(drop);
-    if matches!(answer, Err(Errno::NOTCONN | Errno::CONNABORTED)) && is_ours(target) {
+    let dead = matches!(
+        answer,
+        Err(Errno::NOTCONN | Errno::CONNABORTED | Errno::CANCELED)
+    );
+    if dead && is_ours(target) {
         let _ = sys::fuse::unmount(target, true);
     }
 }

@@ -105,6 +105,8 @@ impl Serving {
                     serving.group(union, Queue::Rest, 1).begin(1, None)?;
                     return Ok(serving);
                 }
+                // Unmounted before all rings were there.
+                Err(error) if error.errno() == libc::ENOTCONN => return Ok(serving),
                 Err(error) if union.transport == Transport::Ring => return Err(error),
                 // The kernel sends everything through the device then.
                 Err(_) => union.has_rings.store(false, Ordering::Relaxed),
