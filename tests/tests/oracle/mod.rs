@@ -3,13 +3,14 @@
 pub(crate) mod model;
 mod rename;
 
+use std::ffi::CStr;
 use std::fmt;
 use std::fs;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, mkdir, open, renameat_with, rmdir, symlinkat,
-    unlink,
+    AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, XattrFlags, linkat, mkdir, mknodat, open,
+    removexattr, renameat_with, rmdir, setxattr, symlinkat, unlink,
 };
 use rustix::io::write;
 
@@ -215,17 +216,22 @@ impl Edit {
         let branch = &model.branches[at];
         let is_dir =
             |path: &str| path.is_empty() || matches!(branch.tree.get(path), Some(Object::Dir(_)));
-        let has = |path: &str| branch.tree.contains_key(path);
+        let in_the_way = |path: &str| model.in_place && branch.whiteouts.contains(path);
+        let has = |path: &str| branch.tree.contains_key(path) || in_the_way(path);
         let fits = match self {
-            Self::Put(path, _) => is_dir(parent(path)) && !is_dir(path),
+            Self::Put(path, _) => is_dir(parent(path)) && !is_dir(path) && !in_the_way(path),
             Self::Dir(path) => is_dir(parent(path)) && !has(path),
-            Self::Remove(path) => has(path),
-            Self::Hide(path) => is_dir(parent(path)) && !branch.whiteouts.contains(path),
+            Self::Remove(path) => branch.tree.contains_key(path),
+            Self::Hide(path) => {
+                let hidden = branch.whiteouts.contains(path);
+                is_dir(parent(path)) && !(hidden || model.in_place && has(path))
+            }
             Self::Show(path) => branch.whiteouts.contains(path),
             Self::Opaque(path) => is_dir(path) && !branch.opaque.contains(path),
             Self::Merge(path) => branch.opaque.contains(path),
             Self::Move(from, to) => {
-                has(from) && is_dir(parent(to)) && !has(to) && !is_below(to, from)
+                let there = branch.tree.contains_key(from);
+                there && is_dir(parent(to)) && !has(to) && !is_below(to, from)
             }
         };
         if !fits {
@@ -250,10 +256,18 @@ impl Edit {
         true
     }
 
-    /// Does it to a branch; `aside` is a name on its file system.
-    pub(crate) fn carry_out(&self, branch: &Path, aside: &Path) {
+    /// Does it to a branch; `aside` is a name on its file system. In overlayfs's form if `in_place`.
+    pub(crate) fn carry_out(&self, branch: &Path, aside: &Path, in_place: bool) {
         let at = |path: &str| branch.join(path);
         match self {
+            Self::Hide(path) if in_place => {
+                mknodat(CWD, at(path), FileType::CharacterDevice, Mode::empty(), 0).unwrap();
+            }
+            Self::Show(path) if in_place => fs::remove_file(at(path)).unwrap(),
+            Self::Opaque(path) if in_place => {
+                setxattr(at(path), ATTRIBUTE, b"y", XattrFlags::empty()).unwrap();
+            }
+            Self::Merge(path) if in_place => removexattr(at(path), ATTRIBUTE).unwrap(),
             Self::Put(path, text) => {
                 fs::write(aside, text).unwrap();
                 fs::rename(aside, at(path)).unwrap();
@@ -273,6 +287,8 @@ impl Edit {
 }
 
 pub(crate) const OPAQUE: &str = ".wh..wh.opq";
+/// Overlayfs's.
+pub(crate) const ATTRIBUTE: &CStr = c"trusted.overlay.opaque";
 
 pub(crate) fn whiteout(path: &str) -> String {
     match path.rsplit_once('/') {

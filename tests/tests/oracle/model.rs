@@ -47,6 +47,8 @@ pub(crate) struct Look {
 pub(crate) struct Model {
     pub(crate) branches: Vec<Branch>,
     pub(crate) files: Vec<File>,
+    /// A whiteout has the place of what it hides, as in overlayfs's form, and is not beside it.
+    pub(crate) in_place: bool,
 }
 
 pub(crate) type Res<T> = Result<T, Errno>;
@@ -127,9 +129,10 @@ impl Model {
         };
         for at in places {
             let branch = &self.branches[at];
-            // Where nothing lies below, nobody looks for marks.
+            // Where nothing lies below, nobody looks for marks that are not in the way.
             let marks = branch.marks && at < bound;
-            let whited_out = marks && branch.whiteouts.contains(path);
+            let counts = marks || branch.marks && self.in_place;
+            let whited_out = counts && branch.whiteouts.contains(path);
             match branch.tree.get(path) {
                 Some(object @ Object::Dir(_)) => {
                     look.dirs.push(at);
@@ -243,7 +246,11 @@ impl Model {
             Some(Object::Dir(_)) => {}
             Some(_) => return Err(Errno::NOTDIR),
             None => {
-                self.branches[at].tree.insert(dir.to_owned(), object);
+                let branch = &mut self.branches[at];
+                branch.tree.insert(dir.to_owned(), object);
+                if self.in_place && branch.whiteouts.remove(dir) {
+                    branch.opaque.insert(dir.to_owned());
+                }
             }
         }
         Ok(())
