@@ -435,6 +435,47 @@ fn privileged_union_flush_links_frees_what_nobody_sees() {
     assert_eq!(union.sh("ls -A a/.wh..wh.plnk"), "");
 }
 
+/// Writers by all names at once make one copy, and none of them is lost.
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_hard_links_are_copied_once() {
+    for passthrough in ["safe", "all"] {
+        let prepare = "mkdir b/0 b/1 b/2 b/3
+            for n in $(seq 30); do echo low > b/0/$n; for d in 1 2 3; do ln b/0/$n b/$d/$n; done; done";
+        let options = format!("dirs=a=rw:b=ro,passthrough={passthrough}");
+        let union = Union::new(prepare, &options);
+        union.sh(
+            "all=; for d in 0 1 2 3; do
+                (for n in $(seq 30); do echo $d >> m/$d/$n; done) & all=\"$all $!\"
+                (for n in $(seq 30); do cat m/$d/$n > /dev/null; ln m/$d/$n m/$d/new$n; rm m/$d/new$n; done) & all=\"$all $!\"
+             done
+             for p in $all; do wait $p; done",
+        );
+        union.enter(|at| {
+            let m = at.join("m");
+            for n in 1..=30 {
+                let names = [0, 1, 2, 3].map(|dir| format!("{dir}/{n}"));
+                let names = names.each_ref().map(String::as_str);
+                let mut lines: Vec<String> =
+                    text(&m.join(names[0])).lines().map(str::to_owned).collect();
+                lines.sort();
+                assert_eq!(lines, ["0", "1", "2", "3", "low"], "{passthrough} {n}");
+                all_show(&m, &names, &text(&m.join(names[0])), 4);
+            }
+        });
+        assert_eq!(
+            union.status()["copy_ups"].as_u64(),
+            Some(30),
+            "{passthrough}"
+        );
+        assert_eq!(
+            union.sh("rm m/1/* m/2/* m/3/*; stat -c %h m/0/* | sort -u"),
+            "1"
+        );
+        assert_eq!(union.sh("rm m/0/*; ls -A a/.wh..wh.plnk"), "");
+    }
+}
+
 /// Words of options reach a union by every way to make one.
 #[test]
 #[ignore = "needs root: run by cargo xtask test"]

@@ -61,7 +61,7 @@ impl Union {
     /// A descriptor of a node's object, checked to be that object.
     pub(crate) fn object(&self, members: &Members, node: &Arc<Node>) -> Res<Arc<OwnedFd>> {
         let (reach, _) = self.reach(members, node)?;
-        let fd = reach.handle()?;
+        let fd = reach.handle().map_err(|errno| self.moved(node, errno))?;
         if !reach.is_fd() && node.state().real != Real::of(&stat_fd(&fd)?) {
             return Err(Errno::STALE);
         }

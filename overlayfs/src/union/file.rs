@@ -60,6 +60,17 @@ impl Union {
         flags: OFlags,
         kill: bool,
     ) -> Res<Answer> {
+        self.open_now(members, node, flags, kill)
+            .map_err(|errno| self.moved(node, errno))
+    }
+
+    fn open_now(
+        &self,
+        members: &Members,
+        node: &Arc<Node>,
+        flags: OFlags,
+        kill: bool,
+    ) -> Res<Answer> {
         let _busy = lock(&node.busy);
         let wants_write = writes(flags);
         let truncates_only =

@@ -116,7 +116,11 @@ impl Links {
         (link.key.born == born(stat)).then_some(link)
     }
 
-    fn by_copy(&self, stat: &Statx) -> Option<Arc<Link>> {
+    /// The one that keeps a copy, found by a name of its own.
+    pub(crate) fn by_copy(&self, stat: &Statx) -> Option<Arc<Link>> {
+        if self.is_empty() {
+            return None;
+        }
         let link = self.read().by_copy.get(&identity(stat)).cloned()?;
         (link.copy == Real::of(stat)).then_some(link)
     }
@@ -274,16 +278,26 @@ impl Union {
         Ok(last)
     }
 
-    /// Whether a node was found by a name that shows a copy elsewhere.
+    /// Whether a node has a copy that may have further names.
     pub(crate) fn is_linked(&self, node: &Node) -> bool {
         !self.links.is_empty() && node.state().link.is_some()
     }
 
+    /// What to answer when a node's object could not be reached. It has lost the name by which it was
+    /// known and may have others: whoever asks by a path is led there by another look-up, which tells
+    /// as well if there is none.
+    pub(crate) fn moved(&self, node: &Node, errno: Errno) -> Errno {
+        if errno != Errno::NOENT {
+            return errno;
+        }
+        if let Some(gone) = node.state().link.take() {
+            self.links.drop_where(|link| link.number == gone.number);
+        }
+        Errno::STALE
+    }
+
     /// How many names of an object the union has: all links, but not the one that is kept aside.
     pub(crate) fn names(&self, stat: &Statx) -> u32 {
-        if self.links.is_empty() {
-            return stat.stx_nlink;
-        }
         match self.links.by_copy(stat) {
             Some(link) => stat.stx_nlink.saturating_sub(1) + link.below(),
             None => stat.stx_nlink,

@@ -215,7 +215,8 @@ impl Union {
                     name,
                     AtFlags::SYMLINK_FOLLOW,
                 ),
-                Reach::Name(from, old) => linkat(from, old, &fd, name, AtFlags::empty()),
+                Reach::Name(from, old) => linkat(from, old, &fd, name, AtFlags::empty())
+                    .map_err(|errno| self.moved(node, errno)),
             };
             let over = look.whiteout == Some(at);
             members.marks().make(&fd, name, over, link)?;

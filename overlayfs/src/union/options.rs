@@ -398,8 +398,8 @@ impl Options {
             ("noshwh", None) => settings.show_marks = false,
             ("volatile", None) => settings.volatile = true,
             ("novolatile", None) => settings.volatile = false,
-            ("plink", None) => settings.plink = Some(true),
-            ("noplink", None) => settings.plink = Some(false),
+            ("plink", None) | ("index", Some("on")) => settings.plink = Some(true),
+            ("noplink", None) | ("index", Some("off")) => settings.plink = Some(false),
             _ => return Err(OptionError::Unknown(word.to_owned())),
         }
         self.named.push(word.to_owned());

@@ -230,3 +230,26 @@ fn reads_the_form_of_marks() {
         "option \"whform=unionfs\": aufs, overlay or auto must follow"
     );
 }
+
+#[test]
+fn hard_links_stay_together_unless_a_layer_could_not_say_so() {
+    for (text, together) in [
+        ("dirs=/a", true),
+        ("dirs=/a,noplink", false),
+        ("dirs=/a,noplink,plink", true),
+        ("dirs=/a,whform=overlay", false),
+        ("dirs=/a,whform=overlay,plink", true),
+        ("lowerdir=/b,upperdir=/a,workdir=/w", false),
+        ("lowerdir=/b,upperdir=/a,workdir=/w,index=on", true),
+        ("dirs=/a,index=off", false),
+    ] {
+        let options = Options::parse(text).unwrap();
+        assert_eq!(options.settings.links_names(), together, "{text}");
+    }
+    assert!(Options::parse("dirs=/a,index=maybe").is_err());
+    let mut settings = Options::parse("dirs=/a,noplink").unwrap().settings;
+    settings.update(&Options::parse("remount,sum").unwrap());
+    assert!(!settings.links_names());
+    settings.update(&Options::parse("plink").unwrap());
+    assert!(settings.links_names());
+}

@@ -166,7 +166,7 @@ impl<'a> Request<'a> {
             epoch: self.members.epoch,
             at,
             places: look.places().map(Arc::new),
-            link: None,
+            link: self.union.links.by_copy(&stat), // which outlives this name
         };
         let node = self.union.table.enter(seen, dir, name);
         for &(at, ino) in &look.dirs {

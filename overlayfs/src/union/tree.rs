@@ -459,7 +459,7 @@ impl Union {
     /// The attributes of a node, checked to be those of its object and of no other.
     pub(crate) fn stat(&self, members: &Members, node: &Arc<Node>) -> Res<Statx> {
         let (reach, _) = self.reach(members, node)?;
-        let stat = reach.stat()?;
+        let stat = reach.stat().map_err(|errno| self.moved(node, errno))?;
         if matches!(reach, Reach::Name(..)) && node.state().real != Real::of(&stat) {
             return Err(Errno::STALE);
         }
