@@ -16,7 +16,9 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 mod crashes;
 mod unions;
-use crashes::{COPY_UPS, CREATIONS, Case, DIRECTORY_RENAMES, HARD_LINKS, MOVES, REMOVALS, RENAMES};
+use crashes::{
+    COPY_UPS, CREATIONS, Case, DIRECTORY_RENAMES, HARD_LINKS, MOVES, REDIRECTS, REMOVALS, RENAMES,
+};
 use unions::prepare::{OPAQUE, in_overlay_form, prepare};
 use unions::served::Served;
 use unions::view::{Numbers, View, differences, numbers, untouched, view, walk};
@@ -440,4 +442,11 @@ fn privileged_union_crashes_in_other_changes_of_devices() {
 #[ignore = "needs root: run by cargo xtask test"]
 fn privileged_union_crashes_among_hard_links() {
     examine(HARD_LINKS, &ERRORS[..2]);
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_crashes_in_redirects() {
+    examine(REDIRECTS, &ERRORS[..2]);
+    examine_in_overlay_form(REDIRECTS);
 }

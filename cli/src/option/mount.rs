@@ -96,7 +96,7 @@ impl Mount {
             ("bind-nonrecursive", None) => {
                 self.bind.insert("NonRecursive".to_owned(), json!(true));
             }
-            ("sum" | "nosum" | "volatile" | "plink" | "noplink", None) => {
+            ("sum" | "nosum" | "volatile" | "plink" | "noplink" | "dirren" | "nodirren", None) => {
                 self.union.insert(key, json!(""));
             }
             (_, None) => return Err(format!("invalid field '{field}' must be a key=value pair")),

@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, StatVfsMountFlags, StatxFlags, fstatvfs, lgetxattr, st
 
 use sys::usage::Usage;
 
+use crate::union::marks::redirect::MOVES;
 use crate::union::options::{Access, BranchArg, Permission, Settings};
 use crate::union::plink::place_of;
 use crate::union::policy::View;
@@ -34,6 +35,8 @@ pub(crate) struct Branch {
     pub(crate) opens: Arc<AtomicUsize>,
     pub(crate) writers: Arc<AtomicUsize>,
     pub(crate) has_copies: AtomicBool,
+    /// It has directories that were renamed, whose lower parts are elsewhere.
+    pub(crate) has_moves: AtomicBool,
     pub(crate) refuses_passthrough: AtomicBool,
     /// The watch, if there is one, was told to pass over what is written through our clone.
     pub(crate) is_passed_over: AtomicBool,
@@ -117,6 +120,7 @@ impl Branch {
         let usage = claim(&root).map_err(fail)?;
         let device = device_of(&stat);
         let has_copies = lgetxattr(path, COPIES, &mut [0_u8; 8][..]).is_ok();
+        let has_moves = lgetxattr(path, MOVES, &mut [0_u8; 8][..]).is_ok();
         Ok(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             path: path.to_owned(),
@@ -127,6 +131,7 @@ impl Branch {
             opens: Arc::default(),
             writers: Arc::default(),
             has_copies: AtomicBool::new(has_copies),
+            has_moves: AtomicBool::new(has_moves),
             refuses_passthrough: AtomicBool::new(false),
             is_passed_over: AtomicBool::new(false),
             space: Mutex::new(None),
@@ -281,6 +286,12 @@ impl Members {
                 }
             })
             .collect()
+    }
+
+    /// Whether what says where a renamed directory's lower parts are is looked for.
+    pub(crate) fn follows_moves(&self) -> bool {
+        let has_moves = |branch: &Arc<Branch>| branch.has_moves.load(Ordering::Relaxed);
+        self.settings.renames_dirs || self.branches.iter().any(has_moves)
     }
 
     pub(crate) fn branch(&self, at: u16) -> &Arc<Branch> {

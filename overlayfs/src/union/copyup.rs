@@ -93,6 +93,9 @@ impl Union {
                 other => return other,
             }
         }
+        if !places.can_have(at) {
+            return Err(Errno::ROFS);
+        }
         let (parent, name) = {
             let state = node.state();
             (
@@ -132,6 +135,7 @@ impl Union {
         state.places = Some(Arc::new(Places {
             at: all,
             bound: places.bound,
+            routes: places.routes.clone(),
         }));
         Ok(fd)
     }
@@ -150,8 +154,13 @@ impl Union {
                     .copied()
                     .filter(|&place| place != at)
                     .collect();
-                let bound = places.bound;
-                state.places = Some(Arc::new(Places { at: rest, bound }));
+                let (bound, routes) = (places.bound, places.routes.clone());
+                let places = Places {
+                    at: rest,
+                    bound,
+                    routes,
+                };
+                state.places = Some(Arc::new(places));
             }
             state.epoch = state.epoch.wrapping_sub(1); // looked up anew at the next use
             drop(state);

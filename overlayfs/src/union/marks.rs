@@ -11,6 +11,7 @@
 pub(crate) mod aufs;
 mod change;
 pub(crate) mod overlay;
+pub(crate) mod redirect;
 mod trial;
 
 use std::borrow::Cow;

@@ -29,6 +29,7 @@ mod listing;
 mod make;
 mod marks;
 mod mount;
+mod moved;
 mod node;
 pub mod options;
 mod permission;

@@ -17,6 +17,7 @@ use crate::union::branch::{device_of, lock};
 use crate::union::handle::Opened;
 use crate::union::links::Link;
 use crate::union::listed::Listed;
+use crate::union::moved::Route;
 use crate::union::watch::Watched;
 
 pub(crate) const ROOT: u64 = 1;
@@ -45,6 +46,8 @@ pub(crate) struct Places {
     pub(crate) at: Vec<u16>,
     /// The last branch in which a new entry would be visible.
     pub(crate) bound: u16,
+    /// Where branches have it elsewhere than by its name in the union.
+    pub(crate) routes: Vec<Route>,
 }
 
 /// One object of the union.

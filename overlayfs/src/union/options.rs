@@ -130,6 +130,8 @@ pub struct Settings {
     pub volatile: bool,
     /// Whether the names of one file show its copy all together, if said.
     pub plink: Option<bool>,
+    /// Directories that lower branches have too can be renamed.
+    pub renames_dirs: bool,
 }
 
 /// A change of a mounted union.
@@ -190,6 +192,7 @@ impl Default for Options {
                 show_marks: false,
                 volatile: false,
                 plink: None,
+                renames_dirs: false,
             },
             named: Vec::new(),
             create_named: false,
@@ -400,6 +403,8 @@ impl Options {
             ("novolatile", None) => settings.volatile = false,
             ("plink", None) | ("index", Some("on")) => settings.plink = Some(true),
             ("noplink", None) | ("index", Some("off")) => settings.plink = Some(false),
+            ("dirren", None) | ("redirect_dir", Some("on")) => settings.renames_dirs = true,
+            ("nodirren", None) | ("redirect_dir", Some("off")) => settings.renames_dirs = false,
             _ => return Err(OptionError::Unknown(word.to_owned())),
         }
         self.named.push(word.to_owned());

@@ -14,6 +14,7 @@ use crate::union::branch::{Members, lock};
 use crate::union::copyup::Made;
 use crate::union::links::Linked;
 use crate::union::marks::Found;
+use crate::union::moved::open_beneath;
 use crate::union::node::{Node, Real};
 use crate::union::tree::{Look, Reach, Union, kind_of};
 
@@ -167,9 +168,12 @@ impl Union {
         look: &Look,
     ) -> Res<bool> {
         let mut hidden: HashSet<Vec<u8>> = HashSet::new();
-        for &(at, _) in &look.dirs {
-            let parent = self.dir_fd(members, dir, at)?;
-            let fd = Reach::Name(parent, name.to_owned()).handle()?;
+        let places = look.places().ok_or(Errno::NOTDIR)?;
+        for &at in &places.at {
+            let fd = match places.path_in(at) {
+                Some(path) => Arc::new(open_beneath(&members.branch(at).root, path)?),
+                None => Reach::Name(self.dir_fd(members, dir, at)?, name.to_owned()).handle()?,
+            };
             let mut shows = false;
             let mut marks = Vec::new();
             let entries = members.marks();

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use crate::union::Res;
 use crate::union::branch::{Members, lock};
 use crate::union::copyup::Made;
+use crate::union::marks::redirect::Merging;
 use crate::union::node::Node;
 use crate::union::tree::{Look, Reach, Union, kind_of};
 
@@ -65,8 +66,8 @@ impl Union {
                 return Ok(()); // two names of one file: nothing happens
             }
         }
-        let at = self.rename_branch(members, from, &source, &target)?;
-        self.carry_out(members, (from, to), &source, &target, at)
+        let (at, made) = self.rename_branch(members, from, &source, &target)?;
+        self.carry_out(members, (from, to), (&source, &target), (at, made))
     }
 
     fn source(&self, members: &Members, from: End<'_>) -> Res<Source> {
@@ -89,25 +90,29 @@ impl Union {
         })
     }
 
-    /// The branch in which the renaming takes place; the source is there afterwards.
+    /// The branch in which the renaming takes place; the source is there afterwards, in directories
+    /// some of which may have been made for it.
     fn rename_branch(
         &self,
         members: &Members,
         from: End<'_>,
         source: &Source,
         target: &Look,
-    ) -> Res<u16> {
+    ) -> Res<(u16, Made)> {
         let is_dir = kind_of(&source.stat) == libc::S_IFDIR;
         let mut bound = source.at.min(target.bound);
         if let Some((at, _)) = &target.top {
             bound = bound.min(*at);
+        }
+        if is_dir && members.settings.renames_dirs {
+            return self.rename_whole(members, from, source, bound);
         }
         if is_dir {
             // What merges with lower directories, or lies where it may not be written, would
             // have to be copied as a tree: mv does that when it is told so.
             let here = source.look.dirs.len() == 1 && members.branch(source.at).is_writable();
             return if here && bound == source.at {
-                Ok(bound)
+                Ok((bound, Made::default()))
             } else {
                 Err(Errno::XDEV)
             };
@@ -129,28 +134,50 @@ impl Union {
                 (at, false),
             )?;
         }
-        Ok(at)
+        Ok((at, Made::default()))
+    }
+
+    /// The branch in which a directory is renamed, however many have a part of it: there it is made,
+    /// and says where the others are.
+    fn rename_whole(
+        &self,
+        members: &Members,
+        from: End<'_>,
+        source: &Source,
+        bound: u16,
+    ) -> Res<(u16, Made)> {
+        let at = match members.branch(bound).is_writable() {
+            true => bound,
+            false => self.copy_target(members, from.dir, bound)?,
+        };
+        let mut made = Made::default();
+        let done = self
+            .ensure_dir(members, &source.node, at, &mut made)
+            .and_then(|_| self.detach(members, &source.node, &source.look, at));
+        if let Err(errno) = done {
+            self.unmake(made);
+            return Err(errno);
+        }
+        Ok((at, made))
     }
 
     fn carry_out(
         &self,
         members: &Members,
         (from, to): (End<'_>, End<'_>),
-        source: &Source,
-        target: &Look,
-        at: u16,
+        (source, target): (&Source, &Look),
+        (at, mut made): (u16, Made),
     ) -> Res<()> {
         let is_dir = kind_of(&source.stat) == libc::S_IFDIR;
-        let old = self.dir_fd(members, from.dir, at)?;
         let other = target
             .top
             .as_ref()
             .and_then(|_| self.node_of(members, to.dir, to.name, target));
         let pin = other.as_ref().and_then(|other| self.pin(members, other));
-        let mut made = Made::default();
         let moved = self
             .ensure_dir(members, to.dir, at, &mut made)
             .and_then(|new| {
+                let old = self.dir_fd(members, from.dir, at)?;
                 let over = target.whiteout == Some(at);
                 self.move_in_branch(members, at, (&old, from), (&new, to), (is_dir, over))
             });
@@ -195,7 +222,11 @@ impl Union {
     ) -> Res<()> {
         let (marks, branch) = (members.marks(), members.branch(at));
         let hides = self.is_below(members, from.dir, from.name, at)?;
-        let opaque = match is_dir && self.is_below(members, to.dir, to.name, at)? {
+        let merges = is_dir && members.follows_moves() && {
+            let merging = marks.merging(old, from.name)?;
+            matches!(merging, Merging::Moved(_) | Merging::Renamed(_))
+        };
+        let opaque = match is_dir && !merges && self.is_below(members, to.dir, to.name, at)? {
             true => made_opaque(members, old, from.name)?,
             false => None,
         };

@@ -226,6 +226,7 @@ impl<'a> Request<'a> {
             dirs: Vec::new(),
             bound: at,
             whiteout: None,
+            routes: Vec::new(),
             links: None,
         };
         if kind_of(&stat) == libc::S_IFDIR {

@@ -18,6 +18,8 @@ use crate::union::handle::Handles;
 use crate::union::kept::Missing;
 use crate::union::links::{Link, Linked, Links};
 use crate::union::marks::Entry;
+use crate::union::marks::redirect::Merging;
+use crate::union::moved::Route;
 use crate::union::node::{Node, NumberMap, Places, ROOT, Real, Seen, Table};
 use crate::union::options::Transport;
 use crate::union::watch::Watching;
@@ -77,6 +79,8 @@ pub(crate) struct Look {
     pub(crate) bound: u16,
     /// The branch that hides the name by a whiteout, if no branch above has it.
     pub(crate) whiteout: Option<u16>,
+    /// For a directory, where branches have it elsewhere than by this name.
+    pub(crate) routes: Vec<Route>,
     /// The state of the pseudo-links before it was looked, where that matters.
     pub(crate) links: Option<u64>,
 }
@@ -198,6 +202,7 @@ impl Union {
                     Places {
                         at,
                         bound: members.last(),
+                        routes: Vec::new(),
                     },
                 )
             }
@@ -229,6 +234,9 @@ impl Union {
                 break Arc::clone(&branch.root);
             }
             if let Some(fd) = self.dirs.get(here.id, branch.id) {
+                break fd;
+            }
+            if let Some(fd) = self.moved_fd(members, &here, at)? {
                 break fd;
             }
             let state = here.state();
@@ -273,6 +281,7 @@ impl Union {
             dirs: Vec::new(),
             bound: places.bound,
             whiteout: None,
+            routes: Vec::new(),
             links: Some(self.links.state()),
         };
         for (step, &at) in places.at.iter().enumerate() {
@@ -288,9 +297,16 @@ impl Union {
                     if look.top.is_none() {
                         look.top = Some((at, stat));
                     }
-                    if has_marks && marks.ends_merging(&fd, name)? {
-                        look.bound = at;
-                        break;
+                    match self.merging(members, (&fd, name), at, places.bound)? {
+                        Merging::Name => {}
+                        Merging::Ends => {
+                            look.bound = at;
+                            break;
+                        }
+                        moved => {
+                            self.follow(members, dir, (&mut look, at), moved)?;
+                            break;
+                        }
                     }
                 }
                 Entry::Object(stat) => {
@@ -535,6 +551,7 @@ impl Look {
         (!self.dirs.is_empty()).then(|| Places {
             at: self.dirs.iter().map(|dir| dir.0).collect(),
             bound: self.bound,
+            routes: self.routes.clone(),
         })
     }
 }

@@ -320,3 +320,32 @@ pub(crate) const HARD_LINKS: &[Case] = &[
         ),
     ),
 ];
+
+/// Renames of directories that stay where they are in lower branches.
+pub(crate) const REDIRECTS: &[Case] = &[
+    case_of(
+        "dirs=a=rw:b=ro,dirren",
+        case(
+            "rename of a lower directory",
+            "b/d/e/f=1 b/d/g=2 b/x=3",
+            |m| rename(m, "d", "new", RenameFlags::empty()),
+        ),
+    ),
+    case_of(
+        "dirs=a=rw:b=ro,dirren",
+        case(
+            "rename of a merged directory over an empty one",
+            "a/d/e=0 b/d/e=1 b/d/g=2 b/new/",
+            |m| rename(m, "d", "new", RenameFlags::empty()),
+        ),
+    ),
+    case_of(
+        "dirs=a=rw:b=ro,dirren",
+        after(
+            |m| rename(m, "d", "x/new", RenameFlags::empty()),
+            case("rename of what was renamed", "b/d/e/f=1 b/x/y=2", |m| {
+                rename(m, "x/new/e", "x/e", RenameFlags::empty())
+            }),
+        ),
+    ),
+];

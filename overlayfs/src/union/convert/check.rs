@@ -8,6 +8,7 @@ use rustix::fs::Statx;
 
 use super::{Dir, Reserved, Walk, overlay_xattrs, reserved};
 use crate::union::form::Form;
+use crate::union::marks::redirect::MOVES;
 use crate::union::marks::{aufs, overlay};
 use crate::union::plink;
 use crate::union::tree::{kind_of, name_path, stat_at};
@@ -39,6 +40,11 @@ pub(super) fn check(root: &OwnedFd, both: bool, to: Form) -> Walk<bool> {
     };
     if !has_marks(&dir, to)? {
         return Ok(false);
+    }
+    if sys::xattr::get_at(root, c".", MOVES, &mut [0; 8]).is_ok() {
+        let reason = "it has directories that were renamed with dirren: copy the branch from where it \
+                      is mounted";
+        return Err(dir.fault(c".", reason));
     }
     let wanted = Wanted { to, both };
     wanted.attributes(&dir, c".")?;
