@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 pub use crate::union::form::Form;
+use crate::union::habits::is_habit;
 pub use crate::union::permission::{Access, Amount, Permission};
 use crate::union::policy::{CopyUp, Create};
 use crate::union::policy_words::{copy_up, create};
@@ -230,7 +231,7 @@ impl Options {
             Some(at) => (&word[..at], Some(&word[at + 1..])),
             None => (word, None),
         };
-        if key.starts_with("x-") || IGNORED.contains(&key) {
+        if key.starts_with("x-") || is_habit(key) {
             return Ok(());
         }
         if self.branch_word(word, key, value)? || self.plain_word(word) {
@@ -345,8 +346,6 @@ impl Options {
                     _ => return Err(bad(word, "reval, notify or none must follow")),
                 }
             }
-            ("sum", None) => settings.sum = true,
-            ("nosum", None) => settings.sum = false,
             ("diropq", Some(_)) => {
                 settings.always_opaque = match text {
                     "a" | "always" => true,
@@ -397,65 +396,13 @@ impl Options {
                     _ => return Err(bad(word, "none, ro or nc must follow")),
                 }
             }
-            ("shwh", None) => settings.show_marks = true,
-            ("noshwh", None) => settings.show_marks = false,
-            ("volatile", None) => settings.volatile = true,
-            ("novolatile", None) => settings.volatile = false,
-            ("plink", None) | ("index", Some("on")) => settings.plink = Some(true),
-            ("noplink", None) | ("index", Some("off")) => settings.plink = Some(false),
-            ("dirren", None) | ("redirect_dir", Some("on")) => settings.renames_dirs = true,
-            ("nodirren", None) | ("redirect_dir", Some("off")) => settings.renames_dirs = false,
+            _ if settings.switch(key, value) => {}
             _ => return Err(OptionError::Unknown(word.to_owned())),
         }
         self.named.push(word.to_owned());
         Ok(())
     }
 }
-
-/// Habits of aufs, libfuse and fstab that change nothing here.
-const IGNORED: &[&str] = &[
-    "xino",
-    "noxino",
-    "trunc_xino",
-    "notrunc_xino",
-    "trunc_xib",
-    "notrunc_xib",
-    "rdblk",
-    "rdhash",
-    "rdcache",
-    "dirwh",
-    "warn_perm",
-    "nowarn_perm",
-    "si",
-    "verbose",
-    "v",
-    "quiet",
-    "q",
-    "silent",
-    "nonempty",
-    "fsname",
-    "allow_other",
-    "default_permissions",
-    "defaults",
-    "_netdev",
-    "nofail",
-    "noauto",
-    "auto",
-    "user",
-    "nouser",
-    "suid",
-    "dev",
-    "exec",
-    "async",
-    "atime",
-    "dirperm1",
-    "user_id",
-    "group_id",
-    "rootmode",
-    "max_read",
-    "blksize",
-    "subtype",
-];
 
 pub(crate) fn bad(option: &str, reason: impl Into<String>) -> OptionError {
     OptionError::Value {
@@ -566,6 +513,24 @@ pub(crate) fn size(word: &str, text: &str) -> Result<Amount, OptionError> {
 }
 
 impl Settings {
+    /// Takes a word that switches something on or off; false if it is none.
+    fn switch(&mut self, key: &str, value: Option<&str>) -> bool {
+        match (key, value) {
+            ("sum", None) => self.sum = true,
+            ("nosum", None) => self.sum = false,
+            ("shwh", None) => self.show_marks = true,
+            ("noshwh", None) => self.show_marks = false,
+            ("volatile", None) => self.volatile = true,
+            ("novolatile", None) => self.volatile = false,
+            ("plink", None) | ("index", Some("on")) => self.plink = Some(true),
+            ("noplink", None) | ("index", Some("off")) => self.plink = Some(false),
+            ("dirren", None) | ("redirect_dir", Some("on")) => self.renames_dirs = true,
+            ("nodirren", None) | ("redirect_dir", Some("off")) => self.renames_dirs = false,
+            _ => return false,
+        }
+        true
+    }
+
     /// Takes over the settings that were named in `options`.
     pub fn update(&mut self, options: &Options) {
         let mut merged = Options {

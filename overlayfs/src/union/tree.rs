@@ -40,9 +40,9 @@ pub(crate) struct Union {
     pub(crate) missing: Missing,
     pub(crate) watching: Watching,
     pub(crate) links: Links,
-    devices: Mutex<Vec<u64>>,
+    pub(crate) devices: Mutex<Vec<u64>>,
     /// Copies on branches that cannot keep the origin themselves.
-    origins: Mutex<NumberMap<u64, u64>>,
+    pub(crate) origins: Mutex<NumberMap<u64, u64>>,
     pub(crate) turn: AtomicU64,
     pub(crate) counters: Counters,
     pub(crate) target: PathBuf,
@@ -368,16 +368,6 @@ impl Union {
         plain
     }
 
-    /// As [`Self::ino`], for the entries of listings of one branch.
-    pub(crate) fn entry_numbers(&self, branch: &Branch) -> EntryNumbers<'_> {
-        EntryNumbers {
-            union: self,
-            device: branch.device,
-            file_system: self.file_system(branch.device),
-            has_copies: branch.has_copies.load(Ordering::Relaxed),
-        }
-    }
-
     /// The origin of a copy that is remembered in memory.
     pub(crate) fn remembered_origin(&self, stat: &Statx) -> Option<u64> {
         let plain = self.plain_ino(device_of(stat), stat.stx_ino);
@@ -388,23 +378,6 @@ impl Union {
     pub(crate) fn remember_origin(&self, stat: &Statx, origin: u64) {
         let plain = self.plain_ino(device_of(stat), stat.stx_ino);
         lock(&self.origins).insert(plain, origin);
-    }
-
-    /// A number unique over all file systems of the union: that of the first keeps its own.
-    pub(crate) fn plain_ino(&self, device: u64, ino: u64) -> u64 {
-        number_in(self.file_system(device), ino)
-    }
-
-    /// Which of the union's file systems a device number is.
-    fn file_system(&self, device: u64) -> usize {
-        let mut devices = lock(&self.devices);
-        devices
-            .iter()
-            .position(|&known| known == device)
-            .unwrap_or_else(|| {
-                devices.push(device);
-                devices.len() - 1
-            })
     }
 
     /// How the object of a node can be reached now.
@@ -506,42 +479,6 @@ impl Union {
             [only] => *only,
             _ => 1,
         }
-    }
-}
-
-/// Numbers of a branch's entries, as listings show them.
-#[derive(Debug)]
-pub(crate) struct EntryNumbers<'a> {
-    union: &'a Union,
-    device: u64,
-    file_system: usize,
-    has_copies: bool,
-}
-
-impl EntryNumbers<'_> {
-    pub(crate) fn of(&self, dir: impl AsFd, name: &CStr, ino: u64) -> u64 {
-        if let Some(ino) = self.union.links.ino(self.device, ino) {
-            return ino;
-        }
-        let plain = number_in(self.file_system, ino);
-        if self.has_copies {
-            if let Some(origin) = origin_of(dir, name, ino) {
-                return origin;
-            }
-            if let Some(&origin) = lock(&self.union.origins).get(&plain) {
-                return origin;
-            }
-        }
-        plain
-    }
-}
-
-fn number_in(file_system: usize, ino: u64) -> u64 {
-    let number = ino ^ ((file_system as u64) << 48);
-    if number <= ROOT {
-        number | (0xffff << 48)
-    } else {
-        number
     }
 }
 

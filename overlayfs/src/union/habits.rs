@@ -1,0 +1,50 @@
+//! Words that users of aufs, libfuse and fstab are used to, and that change nothing in a union.
+
+/// Whether a word changes nothing.
+pub(super) fn is_habit(word: &str) -> bool {
+    HABITS.contains(&word)
+}
+
+const HABITS: &[&str] = &[
+    "xino",
+    "noxino",
+    "trunc_xino",
+    "notrunc_xino",
+    "trunc_xib",
+    "notrunc_xib",
+    "rdblk",
+    "rdhash",
+    "rdcache",
+    "dirwh",
+    "warn_perm",
+    "nowarn_perm",
+    "si",
+    "verbose",
+    "v",
+    "quiet",
+    "q",
+    "silent",
+    "nonempty",
+    "fsname",
+    "allow_other",
+    "default_permissions",
+    "defaults",
+    "_netdev",
+    "nofail",
+    "noauto",
+    "auto",
+    "user",
+    "nouser",
+    "suid",
+    "dev",
+    "exec",
+    "async",
+    "atime",
+    "dirperm1",
+    "user_id",
+    "group_id",
+    "rootmode",
+    "max_read",
+    "blksize",
+    "subtype",
+];
