@@ -358,7 +358,7 @@ mod tests {
                 r#"{"Type":"volume","Source":"n","Target":"/d","VolumeOptions":{"DriverConfig":{"Options":{"o":"a,b"}}}}"#,
             ),
             (
-                "type=union,dirs=/a=rw:/b=ro,create=mfsrr:1G,sum,noplink,dst=/d,ro",
+                "type=union,dirs=/a=rw:/b=ro,create=mfsrr:1G,noplink,sum,dst=/d,ro",
                 r#"{"Type":"union","Target":"/d","ReadOnly":true,"UnionOptions":{"dirs":"/a=rw:/b=ro","create":"mfsrr:1G","noplink":"","sum":""}}"#,
             ),
         ];
