@@ -6,8 +6,6 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use lab::eventually;
-
 mod unions;
 use unions::Union;
 
@@ -18,15 +16,6 @@ fn names(path: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
-}
-
-/// Mounted anew, perhaps with other branches.
-fn again(union: &Union, options: &str) {
-    union.sh("umount m");
-    eventually("the server is gone", || {
-        union.sh("pgrep -c rbox || :") == "0"
-    });
-    union.mount(options);
 }
 
 #[test]
@@ -87,13 +76,10 @@ fn privileged_union_renames_directories_of_lower_branches() {
         let view = "cd m; find . | sort; cat deep/er/out/g empty/f";
         let seen = union.sh(view);
         if form == "aufs" {
-            again(&union, &options);
+            union.again(&options);
             assert_eq!(union.sh(view), seen);
         }
-        again(
-            &union,
-            &format!("dirs=c=rw:a=ro+wh:b=ro,dirren,whform={form}"),
-        );
+        union.again(&format!("dirs=c=rw:a=ro+wh:b=ro,dirren,whform={form}"));
         assert_eq!(union.sh(view), seen);
         union.enter(|at| {
             fs::rename(at.join("m/deep"), at.join("m/empty/deep")).unwrap();
@@ -181,10 +167,10 @@ fn privileged_union_renames_by_chance_as_a_plain_directory_does() {
         let mut chance = Chance(0x9e37_79b9_7f4a_7c15 ^ seed);
         for part in 0..3 {
             if part == 1 {
-                again(&union, &format!("dirs=c=rw:a=ro+wh:b=ro,dirren{ways}"));
+                union.again(&format!("dirs=c=rw:a=ro+wh:b=ro,dirren{ways}"));
             }
             if part == 2 {
-                again(&union, &format!("dirs=c=rw:a=rw:b=ro,dirren{ways}"));
+                union.again(&format!("dirs=c=rw:a=rw:b=ro,dirren{ways}"));
             }
             for round in 0..400 {
                 let (what, one, two) = (chance.below(9), chance.path(), chance.path());

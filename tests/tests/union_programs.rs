@@ -5,7 +5,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
-use lab::eventually;
 use rustix::fs::{Mode, OFlags, open};
 
 mod unions;
@@ -21,15 +20,6 @@ const TREE: &str = "
     mknod d/null c 1 3; truncate -s 1M sparse; echo end >> sparse; chmod 4755 d/3; chown 1:2 d/4
     setfattr -n user.colour -v red d/5; setfacl -m u:7:rw d/6; setfacl -d -m g:8:rx d/deep
     touch -d 2001-02-03T04:05:06.789 d/7; touch $(printf 'n%.0s' $(seq 200))";
-
-/// Mounted anew, with what was said before.
-fn again(union: &Union, options: &str) {
-    union.sh("umount m");
-    eventually("the server is gone", || {
-        union.sh("pgrep -c rbox || :") == "0"
-    });
-    union.mount(options);
-}
 
 #[test]
 #[ignore = "needs root: run by cargo xtask test"]
@@ -52,7 +42,7 @@ fn privileged_union_is_synchronised_and_packed_without_a_difference() {
         union.sh("find b | sort | xargs stat -c '%n %i %y %z' > c/before");
         union.sh("rsync -aHAX --delete tree/ m/");
         same("tree", "m");
-        again(&union, &options);
+        union.again(&options);
         same("tree", "m");
         union.sh("rsync -aHAX m/ back/; tar -C m --xattrs --acls -cf - . | tar -C packed --xattrs --acls -xpf -");
         same("tree", "back");
@@ -96,7 +86,7 @@ fn privileged_union_holds_a_repository() {
         );
         // The index knows numbers and times of files: they are the same after a new mount.
         run("git status");
-        again(&union, &options);
+        union.again(&options);
         assert_eq!(
             run("git diff-files --name-only; git fsck --strict 2>&1"),
             "",
@@ -125,7 +115,7 @@ fn privileged_union_holds_a_database_that_several_write() {
         let count =
             || union.sh("sqlite3 m/db 'pragma integrity_check; select count(*), sum(n) from t'");
         assert_eq!(count(), "ok\n201|5100", "{way}");
-        again(&union, &options);
+        union.again(&options);
         assert_eq!(count(), "ok\n201|5100", "{way}");
         union.sh("sqlite3 m/db 'delete from t where n > 25; vacuum'; sha256sum -c c/before");
         assert_eq!(

@@ -31,6 +31,16 @@ impl Union {
         mount(&self.lab, options);
     }
 
+    /// Unmounts, waits for the server's end, and mounts anew, perhaps with other branches.
+    #[track_caller]
+    pub(crate) fn again(&self, options: &str) {
+        self.sh("umount m");
+        lab::eventually("the server is gone", || {
+            self.sh("pgrep -c rbox || :") == "0"
+        });
+        self.mount(options);
+    }
+
     pub(crate) fn rbox(&self, words: &[&str]) -> lab::Cmd {
         self.lab
             .rbox(["union"])
