@@ -3,6 +3,8 @@
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 
+use sys::error::causes;
+
 /// What every command gives back.
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
@@ -73,17 +75,6 @@ impl Failure {
         }
         self
     }
-}
-
-/// What lies beneath an error, outermost first.
-fn causes(error: &dyn std::error::Error) -> Option<String> {
-    let mut causes = Vec::new();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        causes.push(cause.to_string());
-        source = cause.source();
-    }
-    (!causes.is_empty()).then(|| causes.join(": "))
 }
 
 /// Whether an I/O error of this kind lies beneath.

@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use sys::error::with_causes;
+
 /// The result of an engine call.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -142,16 +144,6 @@ impl Error {
     pub fn run_exit_code(&self) -> u8 {
         self.0.exit_code.unwrap_or(125)
     }
-}
-
-fn with_causes(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 impl fmt::Display for Error {

@@ -57,6 +57,26 @@ pub fn reason(error: &io::Error) -> String {
     }
 }
 
+/// What lies beneath an error, outermost first, in one line.
+pub fn causes(error: &dyn std::error::Error) -> Option<String> {
+    let mut causes = Vec::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let io = cause.downcast_ref::<io::Error>();
+        causes.push(io.map_or_else(|| cause.to_string(), reason));
+        source = cause.source();
+    }
+    (!causes.is_empty()).then(|| causes.join(": "))
+}
+
+/// An error with what lies beneath it, in one line.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    match causes(error) {
+        Some(causes) => format!("{error}: {causes}"),
+        None => error.to_string(),
+    }
+}
+
 /// Adds the call to an error of `nix`, `rustix` or the standard library.
 pub trait SysResultExt<T> {
     /// Names the call that failed; the closure runs only on failure.
@@ -93,5 +113,9 @@ mod tests {
         assert_eq!(error.reason(), "No such file or directory");
         assert_eq!(error.errno(), libc::ENOENT);
         assert!(error.source().is_some());
+        assert_eq!(
+            with_causes(&error),
+            "mount(\"overlay\", \"/x\"): No such file or directory"
+        );
     }
 }

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use runtime::{Child, Facts, ReportKind, Started, Stdio, UserRequest};
 use sys::epoll::{Interest, poll};
+use sys::error::with_causes;
 use sys::process::{Fork, Forked};
 use sys::socket::MessageSocket;
 
@@ -19,7 +20,7 @@ use crate::id::{ContainerId, random_hex};
 use crate::monitor::First;
 use crate::monitor::hub::{Ends, Hub, InputRule, Wish};
 use crate::monitor::join::Joined;
-use crate::monitor::launch::{pipes, set_size, unplanned, whole};
+use crate::monitor::launch::{pipes, set_size, unplanned};
 use crate::monitor::specify::{Given, exec_filter, specify};
 use crate::request::{ExecRequest, SessionEnd};
 use crate::stdio::protocol::{Answer, Attach, Refusal};
@@ -164,7 +165,7 @@ impl Relay<'_> {
             Err(error) => {
                 let refusal = Refusal {
                     exit_code: i32::from(error.run_exit_code()),
-                    text: whole(&error),
+                    text: with_causes(&error),
                     hint: error.hint_text().map(str::to_owned),
                 };
                 hub.tell(starter, &Answer::Failed(refusal));
@@ -232,7 +233,7 @@ impl Relay<'_> {
         child.wait_exec().map_err(|error| {
             let _ = child.kill();
             let _ = sys::process::wait_pidfd(child.pidfd(), true);
-            let words = whole(&error);
+            let words = with_causes(&error);
             let failure = Error::conflict(match error.kind() {
                 Some(ReportKind::User) => words,
                 _ => format!(

@@ -1,10 +1,11 @@
 //! `stop` and `restart`.
 
+use sys::error::with_causes;
+
 use crate::Engine;
 use crate::container::control::{ask, connect, hear};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
-use crate::monitor::launch::whole;
 use crate::request::{Changed, StartOptions};
 use crate::signal;
 use crate::stdio::protocol::{Answer, Request};
@@ -90,7 +91,7 @@ impl Engine {
                     Ok(container) => container.name,
                     Err(_) => id.to_string(),
                 };
-                let text = format!("Cannot restart container {name}: {}", whole(&error));
+                let text = format!("Cannot restart container {name}: {}", with_causes(&error));
                 Err(match error.hint_text() {
                     Some(hint) => Error::new(error.kind(), text).hint(hint),
                     None => Error::new(error.kind(), text),

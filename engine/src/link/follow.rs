@@ -3,13 +3,14 @@
 use std::fs;
 use std::io;
 
+use sys::error::with_causes;
+
 use super::gate::Gates;
 use super::resolve::{Sight, look};
 use super::{Held, Links, Seen, hosts};
 use crate::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
-use crate::monitor::launch::whole;
 use crate::name::ContainerName;
 use crate::plan::StartHost;
 use crate::store::{Container, RunDir};
@@ -79,7 +80,7 @@ impl Engine {
         };
         let failed = |error: Error| {
             let text = format!("cannot tell container {} where {name} is", receiver.name);
-            Error::new(error.kind(), format!("{text}: {}", whole(&error)))
+            Error::new(error.kind(), format!("{text}: {}", with_causes(&error)))
         };
         let Some(held) = Held::wait(&receiver)? else {
             return Ok(());

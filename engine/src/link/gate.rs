@@ -15,11 +15,11 @@ use netns::link::LinkSource;
 use netns::step::{Firewall, Openings};
 use plan::Step;
 use serde::{Deserialize, Serialize};
+use sys::error::with_causes;
 
 use super::Seen;
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
-use crate::monitor::launch::whole;
 use crate::store::{RunDir, read_json, replace_json};
 
 /// What is open for one receiver.
@@ -209,7 +209,10 @@ impl Gates {
 }
 
 fn failed(error: &netns::NetError) -> Error {
-    Error::conflict(format!("cannot change what links open: {}", whole(error)))
+    Error::conflict(format!(
+        "cannot change what links open: {}",
+        with_causes(error)
+    ))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::time::Duration;
 use oci_spec::runtime::BoxBuilder;
 use plan::{Journal, Run};
 use runtime::{Child, Facts, Plan, PlanError, ReportKind, Request, StartError, Started, Stdio};
+use sys::error::with_causes;
 use sys::namespace::Kind;
 use sys::pty::WindowSize;
 
@@ -291,7 +292,7 @@ impl<'a> Launch<'a> {
         let untold = self.engine.tell_receivers(self.container);
         let warnings = untold
             .iter()
-            .map(|error| format!("WARNING: {}", whole(error)));
+            .map(|error| format!("WARNING: {}", with_causes(error)));
         self.wiring.warnings.extend(warnings);
         Ok(started_at)
     }
@@ -399,12 +400,12 @@ fn note_child(instruments: &Instruments, started: &Started, born: Duration) {
 
 /// A plan that cannot be made is a request that cannot be met.
 pub(crate) fn unplanned(error: &PlanError) -> Error {
-    Error::invalid(whole(&error))
+    Error::invalid(with_causes(&error))
 }
 
 /// Docker's words around the runtime's.
 fn not_started(error: &StartError) -> Error {
-    let words = whole(error);
+    let words = with_causes(error);
     let text = match error.kind() {
         // Docker looks for users before it calls its runtime.
         Some(ReportKind::User) => words,
@@ -422,15 +423,4 @@ fn not_started(error: &StartError) -> Error {
         ),
         (None, _) => failure,
     }
-}
-
-/// An error with its causes in one line.
-pub(crate) fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -31,12 +31,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use sys::epoll::Signals;
+use sys::error::with_causes;
 use sys::pty::WindowSize;
 use sys::socket::{MessageListener, MessageSocket};
 
 use self::claim::Claim;
 use self::hub::{Hub, InputRule};
-use self::launch::whole;
 use self::life::Life;
 use self::probe::Checks;
 use self::restart::{Pauses, Rule};
@@ -312,7 +312,7 @@ impl<'a> Monitor<'a> {
 fn refusal(error: &Error, exit_code: u8) -> Refusal {
     Refusal {
         exit_code: i32::from(exit_code),
-        text: whole(error),
+        text: with_causes(error),
         hint: error.hint_text().map(str::to_owned),
     }
 }

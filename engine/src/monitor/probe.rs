@@ -5,12 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use sys::epoll::Interest;
+use sys::error::with_causes;
 use sys::socket::MessageSocket;
 use sys::splice::Given;
 
 use super::Monitor;
 use super::health::{self, NOT_ENDED, Printed, Rule};
-use super::launch::whole;
 use crate::Engine;
 use crate::container::exec::running;
 use crate::error::{Error, Result};
@@ -218,7 +218,7 @@ impl Monitor<'_> {
         match probe(self.engine, self.container, self.instruments, &checks.rule) {
             Ok(probe) => checks.probe = Some(probe),
             Err(error) => {
-                self.take_result(begun, NOT_ENDED, whole(&error));
+                self.take_result(begun, NOT_ENDED, with_causes(&error));
                 self.put_off();
             }
         }

@@ -143,7 +143,7 @@ pub fn mount(request: &MountRequest) -> Result<Mounted, UnionError> {
                     ready.answer(format!("ok {}", std::process::id()).as_bytes());
                     wait(&serving, &target);
                 }
-                Err(error) => ready.answer(with_causes(&error).as_bytes()),
+                Err(error) => ready.answer(sys::error::with_causes(&error).as_bytes()),
             }
             sys::fuse::leave()
         }
@@ -156,16 +156,6 @@ pub fn mount(request: &MountRequest) -> Result<Mounted, UnionError> {
 /// Those of [`mount`] about options and branches.
 pub fn check(options: &Options, target: &Path) -> Result<(), UnionError> {
     members(options, target).map(drop)
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn mounted(target: &Path, answer: &[u8]) -> Result<Mounted, UnionError> {

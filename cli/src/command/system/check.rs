@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use clap::Args;
 use engine::Engine;
 use image::store::{ImageError, ImageStore};
+use sys::error::with_causes;
 
 use crate::app::{Count, Leaf, Verb};
 use crate::command::image::users;
@@ -85,7 +86,9 @@ fn look(engine: &Engine, images: &ImageStore, contents: bool) -> Result<Found> {
         match images.get(id) {
             Ok(image) => layers.extend(image.layers),
             Err(error @ ImageError::Step { .. }) => return Err(error.into()),
-            Err(error) => found.damages.push(format!("image {id}: {}", whole(&error))),
+            Err(error) => found
+                .damages
+                .push(format!("image {id}: {}", with_causes(&error))),
         }
     }
     for id in engine.store().ids()? {
@@ -96,7 +99,7 @@ fn look(engine: &Engine, images: &ImageStore, contents: bool) -> Result<Found> {
             Err(error) if error.kind() == engine::ErrorKind::NotFound => found.containers -= 1,
             Err(error) => found
                 .damages
-                .push(format!("container {id}: {}", whole(&error))),
+                .push(format!("container {id}: {}", with_causes(&error))),
         }
     }
     let layers: Vec<_> = layers.into_iter().collect();
@@ -111,15 +114,4 @@ fn look(engine: &Engine, images: &ImageStore, contents: bool) -> Result<Found> {
             .map(|damage| format!("layer {}: {}", damage.layer, damage.what)),
     );
     Ok(found)
-}
-
-/// An error with its causes in one line.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -26,7 +26,7 @@ pub(crate) fn run(name: &str, arguments: &[OsString]) -> Result<()> {
     carry_out(arguments).map_err(|error| {
         Failure::coded(
             MOUNT_FAILED,
-            format!("{name}: {}", super::with_causes(&error)),
+            format!("{name}: {}", sys::error::with_causes(&error)),
         )
     })
 }

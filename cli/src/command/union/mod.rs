@@ -33,22 +33,8 @@ pub(crate) static ENTRIES: &[Entry] = &[
 
 impl From<UnionError> for Failure {
     fn from(error: UnionError) -> Self {
-        Self::said(format!("union: {}", with_causes(&error)))
+        Self::said(format!("union: {}", sys::error::with_causes(&error)))
     }
-}
-
-/// One line: the error and what it came from.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error
-            .downcast_ref::<std::io::Error>()
-            .map_or_else(|| error.to_string(), sys::error::reason);
-        text = format!("{text}: {words}");
-        cause = error.source();
-    }
-    text
 }
 
 /// The only plain argument: the command has counted them.

@@ -9,7 +9,6 @@ use netns::{NetError, NetStep, Prepared, Sandbox};
 
 use super::files::Addresses;
 use super::join::Mode;
-use super::launch::whole;
 use super::names;
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, random_hex};
@@ -22,6 +21,7 @@ pub(crate) mod place;
 
 use attach::Attacher;
 use place::{Place, gateway};
+use sys::error::with_causes;
 
 /// What a container has on its networks.
 #[derive(Debug, Default)]
@@ -187,7 +187,7 @@ impl Wiring {
 
 /// A failure of the network, with what to do about it.
 pub(crate) fn failed(error: &NetError, container: &Container) -> Error {
-    let failure = Error::conflict(whole(error));
+    let failure = Error::conflict(with_causes(error));
     match error {
         NetError::Publish { .. } => {
             let hint =
