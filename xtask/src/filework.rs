@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::{Lab, Running};
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat, unlinkat};
 
 const BLOCK: usize = 1 << 20;
 const PAGE: usize = 4096;
@@ -111,10 +111,10 @@ fn carry_out(work: &str, directory: &Path, count: usize) -> Result<Duration> {
         }),
         "list" => {
             let begin = Instant::now();
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-            let found = Dir::new(openat(CWD, directory, flags, Mode::empty())?)?.count();
+            // By the C library's readdir, as nearly all programs: 32 KiB of entries at a time.
+            let found = std::fs::read_dir(directory)?.count();
             let took = begin.elapsed();
-            ensure!(found == count + 2, "{found} entries");
+            ensure!(found == count, "{found} entries");
             Ok(took)
         }
         _ => bail!("no such work"),
