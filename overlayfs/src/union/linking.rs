@@ -12,7 +12,8 @@ use rustix::io::Errno;
 
 use crate::union::Res;
 use crate::union::branch::{Branch, Members};
-use crate::union::copyup::{Copy, Made, Placed, keep_times};
+use crate::union::copy::Copy;
+use crate::union::copyup::{Made, Placed, keep_times};
 use crate::union::links::{Link, Linked};
 use crate::union::node::{Node, Real};
 use crate::union::plink::Key;

@@ -14,7 +14,8 @@ use sys::fuse::Identity;
 
 use crate::union::Res;
 use crate::union::branch::Members;
-use crate::union::copyup::{Made, changed_now};
+use crate::union::copy::changed_now;
+use crate::union::copyup::Made;
 use crate::union::marks::{Marks, work_name};
 use crate::union::node::Node;
 use crate::union::policy;

@@ -25,13 +25,17 @@ impl Union {
         if kind_of(&stat) == libc::S_IFDIR {
             return Err(Errno::ISDIR);
         }
-        let node = self.node_of(members, dir, name, &look);
-        // A name may be given to a copy meanwhile, by which this one would come back.
-        let known = node.as_ref().filter(|_| !self.links.is_empty());
-        let _busy = known.map(|node| lock(&node.busy));
-        if known.is_some() {
+        // It may be copied meanwhile, or the name given to a copy: that would come back by it.
+        let can_be_copied = !members.branch(at).is_writable() || !self.links.is_empty();
+        let holder = match can_be_copied {
+            true => self.holder_of(members, dir, name, &look),
+            false => None,
+        };
+        let _busy = holder.as_ref().map(|node| lock(&node.busy));
+        if holder.is_some() {
             (look, at, stat) = self.find(members, dir, name)?;
         }
+        let node = self.node_of(members, dir, name, &look);
         self.linked_of(members, &look)?;
         let pin = node.as_ref().and_then(|node| self.pin(members, node));
         if members.branch(at).is_writable() {
@@ -123,6 +127,23 @@ impl Union {
         let fd = self.dir_fd(members, dir, *at).ok()?;
         let ino = self.ino(members.branch(*at), &fd, name, stat);
         self.node_by_claim(ino, (dir, name), Real::of(stat))
+    }
+
+    /// The node by which an object just looked up may be copied at this moment, or was since.
+    fn holder_of(
+        &self,
+        members: &Members,
+        dir: &Arc<Node>,
+        name: &CStr,
+        look: &Look,
+    ) -> Option<Arc<Node>> {
+        let known = self.node_of(members, dir, name, look);
+        known.or_else(|| {
+            let (at, stat) = look.top.as_ref()?;
+            let fd = self.dir_fd(members, dir, *at).ok()?;
+            let ino = self.ino(members.branch(*at), &fd, name, stat);
+            self.table.by_ino(ino)
+        })
     }
 
     /// Keeps hold of an object whose name is about to go.
