@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::union::branch::{Branch, lock};
@@ -33,6 +34,18 @@ impl EntryNumbers<'_> {
         }
         plain
     }
+}
+
+/// The file systems of branches, each once: their order tells their numbers apart, in every mount of
+/// the same list alike.
+pub(crate) fn file_systems(branches: &[Arc<Branch>]) -> Vec<u64> {
+    let mut devices = Vec::new();
+    for branch in branches {
+        if !devices.contains(&branch.device) {
+            devices.push(branch.device);
+        }
+    }
+    devices
 }
 
 fn number_in(file_system: usize, ino: u64) -> u64 {

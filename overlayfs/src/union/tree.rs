@@ -21,6 +21,7 @@ use crate::union::marks::Entry;
 use crate::union::marks::redirect::Merging;
 use crate::union::moved::Route;
 use crate::union::node::{Node, NumberMap, Places, ROOT, Real, Seen, Table};
+use crate::union::numbers::file_systems;
 use crate::union::options::Transport;
 use crate::union::watch::Watching;
 
@@ -121,7 +122,7 @@ impl Union {
     ) -> Res<Self> {
         let top = members.branches.first().ok_or(Errno::INVAL)?;
         let stat = stat_fd(&top.root)?;
-        let devices = vec![top.device];
+        let devices = file_systems(&members.branches);
         let root = Seen {
             ino: ROOT,
             kind: libc::S_IFDIR,
