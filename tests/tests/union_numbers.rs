@@ -1,6 +1,10 @@
 //! Inode numbers of unions: one for each object, the same in every mount.
 #![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
+
 mod unions;
 
 use unions::Union;
@@ -28,4 +32,37 @@ fn privileged_union_numbers_do_not_depend_on_what_is_seen_first() {
     assert_eq!(number(&union, "c/1"), c, "copied");
     union.again(LIST);
     assert_eq!(see(["c/1", "a/1", "b/1"]), [c, a, b]);
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_numbers_have_32_bits_where_programs_know_no_more() {
+    let files = format!("{THREE}\nfor i in $(seq 200); do touch b/b/n$i c/c/n$i; done");
+    let union = Union::new(&files, "dirs=a=rw:b=ro:c=ro,inode32");
+    let numbers = "find m -printf '%i %p\\n' | sed s/n700$/n7/ | sort";
+    let seen = union.sh(numbers);
+    let lines = seen.lines().map(|line| line.split_once(' ').unwrap());
+    let shown: Vec<u64> = lines.map(|(number, _)| number.parse().unwrap()).collect();
+    assert!(shown.iter().all(|number| number >> 32 == 0), "{seen}");
+    assert!(shown.iter().filter(|number| *number >> 31 == 1).count() > 400);
+    let different: HashSet<&u64> = shown.iter().collect();
+    assert_eq!(different.len(), shown.len(), "{seen}");
+    union.enter(|place| {
+        for dir in ["m", "m/a", "m/b", "m/c"] {
+            for entry in fs::read_dir(place.join(dir)).unwrap() {
+                let entry = entry.unwrap();
+                assert_eq!(entry.ino(), entry.metadata().unwrap().ino(), "{entry:?}");
+            }
+        }
+    });
+    union.sh("for i in m/b/*; do echo more >> $i; done; mv m/c/n7 m/c/n700");
+    assert!(union.sh(numbers) == seen, "copied and renamed");
+    assert_eq!(union.status()["inode32"], true);
+    let plain = union.rbox(&["ls", "m"]).run().success();
+    assert!(plain.text().contains("udba=reval,inode32"));
+    let remount = |words| union.rbox(&["remount", "-o", words, "m"]).run();
+    remount("inode32,sum").success();
+    remount("inode64")
+        .code(1)
+        .says("inode32 and inode64 are for union mount");
 }

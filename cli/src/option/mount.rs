@@ -96,7 +96,11 @@ impl Mount {
             ("bind-nonrecursive", None) => {
                 self.bind.insert("NonRecursive".to_owned(), json!(true));
             }
-            ("sum" | "nosum" | "volatile" | "plink" | "noplink" | "dirren" | "nodirren", None) => {
+            (
+                "sum" | "nosum" | "volatile" | "plink" | "noplink" | "dirren" | "nodirren"
+                | "inode32" | "inode64",
+                None,
+            ) => {
                 self.union.insert(key, json!(""));
             }
             (_, None) => return Err(format!("invalid field '{field}' must be a key=value pair")),

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::union::branch::{Branch, Members, check_overlap, lock};
 use crate::union::node::{Node, ROOT};
-use crate::union::options::{BranchArg, Change, DirectChanges, Options, Permission};
+use crate::union::options::{BranchArg, Change, DirectChanges, Options, Permission, Settings};
 use crate::union::tree::Union;
 use crate::union::{Res, UnionError};
 
@@ -129,6 +129,9 @@ pub struct Status {
     pub cached_opens: u64,
     /// Changes that others made in watched directories of branches.
     pub changes_seen: u64,
+    /// Inode numbers are shown in 32 bits.
+    #[serde(default)]
+    pub inode32: bool,
     /// The server's process.
     pub server: u32,
 }
@@ -245,6 +248,7 @@ impl Union {
             passed_opens: count(&self.counters.passed_opens),
             cached_opens: count(&self.counters.cached_opens),
             changes_seen: count(&self.counters.changes_seen),
+            inode32: members.settings.small_numbers,
             server: std::process::id(),
         }
     }
@@ -268,19 +272,31 @@ impl Union {
         }
     }
 
-    fn apply(&self, options: &Options) -> Result<(), UnionError> {
-        if options.transport.is_some_and(|to| to != self.transport) {
-            let text = "transport= is for union mount: a mounted union keeps the one it has";
-            return Err(UnionError::Refused(text.into(), libc::EINVAL));
-        }
-        let old = self.members();
-        if let Some(form) = options.form.filter(|form| *form != old.settings.form) {
-            let text = format!(
+    /// Refuses what stays as it was when the union was mounted.
+    fn check_fixed(&self, options: &Options, now: &Settings) -> Result<(), UnionError> {
+        let text = if options.transport.is_some_and(|to| to != self.transport) {
+            "transport= is for union mount: a mounted union keeps the one it has".to_owned()
+        } else if let Some(form) = options.form.filter(|form| *form != now.form) {
+            format!(
                 "whform={form} is for union mount: this union's branches hold marks in the form {}",
-                old.settings.form
-            );
-            return Err(UnionError::Refused(text, libc::EINVAL));
-        }
+                now.form
+            )
+        } else if options
+            .small_numbers
+            .is_some_and(|it| it != now.small_numbers)
+        {
+            "inode32 and inode64 are for union mount: programs know files by the numbers that they \
+             have now"
+                .to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(UnionError::Refused(text, libc::EINVAL))
+    }
+
+    fn apply(&self, options: &Options) -> Result<(), UnionError> {
+        let old = self.members();
+        self.check_fixed(options, &old.settings)?;
         let mut branches = old.branches.clone();
         let writable = options.read_only != Some(true);
         for change in &options.changes {

@@ -46,6 +46,7 @@ mod removed;
 mod rename;
 mod request;
 mod server;
+mod small_numbers;
 mod transport;
 mod tree;
 mod twins;

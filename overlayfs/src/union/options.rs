@@ -125,6 +125,8 @@ pub struct Settings {
     pub uncounted: Uncounted,
     /// The form of the marks; it stays while the union is mounted.
     pub form: Form,
+    /// Inode numbers are shown in 32 bits; that stays, too.
+    pub small_numbers: bool,
     /// Marks are listed, in unions that nobody writes.
     pub show_marks: bool,
     /// Nothing is synchronised: for unions that are thrown away.
@@ -167,6 +169,8 @@ pub struct Options {
     pub transport: Option<Transport>,
     /// The form of the marks, if said; not to be changed later.
     pub form: Option<Form>,
+    /// Whether inode numbers are shown in 32 bits, if said; not to be changed later.
+    pub small_numbers: Option<bool>,
     /// Read-only, or not, if said.
     pub read_only: Option<bool>,
     /// Words for the kernel: `nosuid nodev noexec noatime relatime sync dirsync`.
@@ -190,6 +194,7 @@ impl Default for Options {
                 move_guard: None,
                 uncounted: Uncounted::None,
                 form: Form::Aufs,
+                small_numbers: false,
                 show_marks: false,
                 volatile: false,
                 plink: None,
@@ -201,6 +206,7 @@ impl Default for Options {
             remount: false,
             transport: None,
             form: None,
+            small_numbers: None,
             read_only: None,
             generic: Vec::new(),
             overlay_upper: None,
@@ -320,6 +326,10 @@ impl Options {
             "remount" => self.remount = true,
             "ro" => self.read_only = Some(true),
             "rw" => self.read_only = Some(false),
+            "inode32" | "inode64" => {
+                self.small_numbers = Some(word == "inode32");
+                self.settings.small_numbers = word == "inode32";
+            }
             "nosuid" | "nodev" | "noexec" | "noatime" | "relatime" | "sync" | "dirsync"
             | "nodiratime" | "strictatime" => self.generic.push(word.to_owned()),
             _ => return false,

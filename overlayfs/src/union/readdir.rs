@@ -60,8 +60,10 @@ impl Union {
         let mut reader = Reader::new(self, node)?;
         let mut entries = Entries::default();
         let parent = node.state().parent.as_ref().map_or(ROOT, |it| it.ino);
-        entries.push(b".", node.ino, FileType::Directory);
-        entries.push(b"..", parent, FileType::Directory);
+        for (name, number) in [(b".".as_slice(), node.ino), (b"..", parent)] {
+            let number = self.shown_number(&reader.members, number);
+            entries.push(name, number, FileType::Directory);
+        }
         while entries.size() < PART {
             if !reader.step(self, &mut entries)? {
                 return Ok(Listing::new(entries, Some(Ok(()))));
@@ -202,6 +204,7 @@ impl Reader {
             }
             if shown {
                 let ino = numbers.of(&part.dir, entry.file_name(), entry.ino());
+                let ino = union.shown_number(&self.members, ino);
                 entries.push(name, ino, entry.file_type());
             }
         }

@@ -133,7 +133,8 @@ impl<'a> Request<'a> {
         out.u64(if attributes { FOREVER } else { 0 });
         out.u32(0);
         out.u32(if attributes { 0 } else { MOMENT_NSEC });
-        out.attr(node.ino, names, stat);
+        let number = self.union.shown_number(self.members, node.ino);
+        out.attr(number, names, stat);
     }
 
     /// The node of what was found, made known to the kernel.
@@ -248,7 +249,8 @@ impl<'a> Request<'a> {
     fn attributes(&self, out: &mut Vec<u8>, node: &Arc<Node>, stat: &Statx) {
         self.attribute_time(out, node, stat);
         out.u32(0);
-        out.attr(node.ino, self.union.nlink(self.members, node, stat), stat);
+        let number = self.union.shown_number(self.members, node.ino);
+        out.attr(number, self.union.nlink(self.members, node, stat), stat);
     }
 
     fn statx(&mut self, out: &mut Vec<u8>) -> Res<()> {
@@ -265,7 +267,7 @@ impl<'a> Request<'a> {
         out.u32(stat.stx_gid);
         out.u16(stat.stx_mode);
         out.u16(0);
-        out.u64(node.ino);
+        out.u64(self.union.shown_number(self.members, node.ino));
         out.u64(stat.stx_size);
         out.u64(stat.stx_blocks);
         out.u64(0);

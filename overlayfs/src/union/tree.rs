@@ -23,6 +23,7 @@ use crate::union::moved::Route;
 use crate::union::node::{Node, NumberMap, Places, ROOT, Real, Seen, Table};
 use crate::union::numbers::file_systems;
 use crate::union::options::Transport;
+use crate::union::small_numbers::SmallNumbers;
 use crate::union::watch::Watching;
 
 /// Where a copy came from: its own number and the number that it is known by.
@@ -42,6 +43,7 @@ pub(crate) struct Union {
     pub(crate) watching: Watching,
     pub(crate) links: Links,
     pub(crate) devices: Mutex<Vec<u64>>,
+    pub(crate) small_numbers: SmallNumbers,
     /// Copies on branches that cannot keep the origin themselves.
     pub(crate) origins: Mutex<NumberMap<u64, u64>>,
     pub(crate) turn: AtomicU64,
@@ -145,6 +147,7 @@ impl Union {
             watching: Watching::default(),
             links: Links::default(),
             devices: Mutex::new(devices),
+            small_numbers: SmallNumbers::default(),
             origins: Mutex::default(),
             turn: AtomicU64::new(0),
             counters: Counters::default(),

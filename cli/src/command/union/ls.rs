@@ -81,6 +81,9 @@ fn add_note(notes: &mut String, target: &str, status: &Status) {
         "{target}: create={},cpup={},udba={}",
         status.create, status.copy_up, status.direct_changes
     );
+    if status.inode32 {
+        notes.push_str(",inode32");
+    }
     if !matches!(status.form.as_str(), "" | "aufs") {
         let _ = write!(notes, ",whform={}", status.form);
     }
