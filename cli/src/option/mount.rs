@@ -170,7 +170,7 @@ impl Mount {
             }
             "dirs" | "br" | "create" | "cpup" | "copyup" | "udba" | "passthrough" | "diropq"
             | "minfreespace" | "whform" | "transport" | "moveonenospc" | "moveonenospc_guard"
-            | "statfs_ignore" => {
+            | "statfs_ignore" | "search" => {
                 self.union.insert(key.to_owned(), json!(value));
             }
             _ => return Err(format!("unexpected key '{key}' in '{field}'")),

@@ -62,7 +62,7 @@ pub(crate) struct Members {
     pub(crate) epoch: u32,
     pub(crate) branches: Vec<Arc<Branch>>,
     pub(crate) settings: Settings,
-    /// A branch changes without this kernel's knowing: watching would miss it.
+    /// What is shown changes without this kernel's telling: watching would miss it.
     pub(crate) unwatched: bool,
 }
 
@@ -240,16 +240,19 @@ impl Members {
             }
         }
         let writable = self.branches.iter().find(|branch| branch.is_writable());
-        match writable {
-            Some(branch) if self.settings.show_marks => Err(UnionError::Refused(
-                format!(
-                    "option \"shwh\": marks are shown where no branch is writable, and {} is",
-                    branch.path.display()
-                ),
-                libc::EINVAL,
-            )),
-            _ => Ok(()),
-        }
+        let Some(branch) = writable else {
+            return Ok(());
+        };
+        let (word, what) = if self.settings.show_marks {
+            ("shwh", "marks are shown")
+        } else if self.settings.newest {
+            ("search=newest", "the newest file is shown")
+        } else {
+            return Ok(());
+        };
+        let path = branch.path.display();
+        let text = format!("option \"{word}\": {what} where no branch is writable, and {path} is");
+        Err(UnionError::Refused(text, libc::EINVAL))
     }
 
     pub(crate) fn new(epoch: u32, branches: Vec<Arc<Branch>>, settings: Settings) -> Self {

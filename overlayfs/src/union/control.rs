@@ -97,6 +97,9 @@ pub struct Status {
     pub copy_up: String,
     /// How direct changes are seen.
     pub direct_changes: String,
+    /// Of several files of one name the newest is shown.
+    #[serde(default)]
+    pub newest: bool,
     /// With `notify`: how many directories are watched.
     #[serde(default)]
     pub watched: usize,
@@ -233,6 +236,7 @@ impl Union {
             create: members.settings.create.to_string(),
             copy_up: members.settings.copy_up.to_string(),
             direct_changes: members.settings.direct_changes.to_string(),
+            newest: members.settings.newest,
             nodes: self.table.len(),
             open: self.handles.len(),
             transport: match self.has_rings.load(Ordering::Relaxed) {

@@ -336,6 +336,10 @@ impl Union {
         let places = self.places(members, &parent)?;
         let has = |&at: &u16| self.has(members, &parent, &name, at);
         let mut found: Vec<u16> = places.at.iter().copied().filter(has).collect();
+        if members.settings.newest && found.contains(&at) {
+            found.retain(|&place| place != at);
+            found.insert(0, at);
+        }
         if link && !found.contains(&at) {
             found.insert(0, at); // it has the copy, under another name
         }

@@ -158,6 +158,11 @@ impl Marks {
             && (aufs::is_opaque(dir, name)? || aufs::is_whited_out(dir, name)?))
     }
 
+    /// Whether a whiteout beside an object hides what branches below have by its name.
+    pub(crate) fn hides_below(self, dir: impl AsFd, name: &CStr) -> Res<bool> {
+        Ok(self.form.has_names() && aufs::is_whited_out(dir.as_fd(), name)?)
+    }
+
     /// Calls `each` with every entry of a directory but `.` and `..`; a break ends it.
     pub(crate) fn for_each_entry(
         self,

@@ -10,6 +10,7 @@
 
 mod attrs;
 mod branch;
+mod branch_words;
 mod control;
 mod convert;
 mod copy;
@@ -32,6 +33,7 @@ mod make;
 mod marks;
 mod mount;
 mod moved;
+mod newest;
 mod node;
 mod numbers;
 pub mod options;

@@ -465,7 +465,7 @@ fn set_read_only(target: &Path, read_only: bool) -> Result<(), UnionError> {
 /// The server's working directory is not the caller's.
 fn with_absolute_paths(options: &str) -> String {
     let here = std::env::current_dir().unwrap_or_default();
-    crate::union::options::absolute(options, &here.to_string_lossy())
+    crate::union::branch_words::absolute(options, &here.to_string_lossy())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Tables of option lists and what they mean.
 
 use super::*;
+use crate::union::branch_words::absolute;
 use crate::union::policy::Measure;
 
 fn listed(options: &Options) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::options::{split, unescape};
+use super::branch_words::{split, unescape};
 use super::permission::Permission;
 
 /// Replaces the path of every branch of `dirs=` and `br=`.

@@ -203,9 +203,15 @@ impl Reader {
                 };
             }
             if shown {
-                let ino = numbers.of(&part.dir, entry.file_name(), entry.ino());
-                let ino = union.shown_number(&self.members, ino);
-                entries.push(name, ino, entry.file_type());
+                let mut kind = entry.file_type();
+                let mut ino = numbers.of(&part.dir, entry.file_name(), entry.ino());
+                if self.members.settings.newest && self.merged && kind != FileType::Directory {
+                    let place = (&self.node, entry.file_name());
+                    (ino, kind) = union
+                        .newest_entry(&self.members, place)
+                        .unwrap_or((ino, kind));
+                }
+                entries.push(name, union.shown_number(&self.members, ino), kind);
             }
         }
         Ok(had_some)

@@ -315,7 +315,11 @@ impl Union {
                 }
                 Entry::Object(stat) => {
                     if look.top.is_none() {
-                        look.top = Some((at, stat));
+                        let newest = members.settings.newest;
+                        look.top = Some(match newest {
+                            true => self.newest(members, (dir, name), &places, (at, stat))?,
+                            false => (at, stat),
+                        });
                     } else {
                         look.bound = at.saturating_sub(1);
                     }

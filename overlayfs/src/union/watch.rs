@@ -109,6 +109,9 @@ impl Watch {
 impl Members {
     /// Why the branches cannot be watched, if so.
     pub(crate) fn unwatchable(&self) -> Option<String> {
+        if self.settings.newest {
+            return Some("search=newest looks at the files of all branches".to_owned());
+        }
         self.branches
             .iter()
             .filter(|branch| branch.permission.access != Access::RealReadOnly)

@@ -81,8 +81,13 @@ fn add_note(notes: &mut String, target: &str, status: &Status) {
         "{target}: create={},cpup={},udba={}",
         status.create, status.copy_up, status.direct_changes
     );
-    if status.inode32 {
-        notes.push_str(",inode32");
+    for (word, said) in [
+        ("search=newest", status.newest),
+        ("inode32", status.inode32),
+    ] {
+        if said {
+            let _ = write!(notes, ",{word}");
+        }
     }
     if !matches!(status.form.as_str(), "" | "aufs") {
         let _ = write!(notes, ",whform={}", status.form);
