@@ -24,6 +24,7 @@ pub mod nftables;
 pub mod process;
 pub mod pty;
 pub mod random;
+pub mod shared;
 pub mod socket;
 pub mod splice;
 pub mod usage;

@@ -39,6 +39,11 @@ impl Device {
         Ok(Self { fd })
     }
 
+    /// Goes on with the descriptor of a server that is dead.
+    pub fn inherited(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
     /// Opens a further queue of the same mount, for another thread.
     pub fn another_queue(&self) -> Result<Self> {
         let device = Self::open()?;

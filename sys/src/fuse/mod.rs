@@ -3,12 +3,14 @@
 //! Knows nothing of what a server serves: it moves bytes between the kernel and whoever asks.
 
 mod device;
+mod holder;
 mod identity;
 mod mount;
 mod ring;
 mod server;
 
 pub use device::{BackingId, Device};
+pub use holder::{End, Holder, Inherited, tell_holder};
 pub use identity::{Acting, Identity};
 pub use mount::{SUBTYPE, branch_clone, mount, remount, unmount};
 pub use ring::{Ring, Turn, possible_processors};

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -30,6 +30,10 @@ impl Ready {
     /// Sends the caller its answer and lets it go on.
     pub fn answer(self, bytes: &[u8]) {
         let _ = File::from(self.0).write_all(bytes);
+    }
+
+    pub(super) fn number(&self) -> i32 {
+        self.0.as_raw_fd()
     }
 }
 
