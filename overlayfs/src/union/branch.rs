@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, StatVfsMountFlags, StatxFlags, fstatvfs, lgetxattr, statx};
+use rustix::fs::{AtFlags, StatVfsMountFlags, Statx, StatxFlags, fstatvfs, statx};
 
 use sys::usage::Usage;
 
@@ -14,11 +14,15 @@ use crate::union::marks::redirect::MOVES;
 use crate::union::options::{Access, BranchArg, Permission, Settings};
 use crate::union::plink::place_of;
 use crate::union::policy::View;
+use crate::union::tree::fd_path;
 use crate::union::{UnionError, convert};
 
 /// Ways to use a directory that exclude each other.
 pub(crate) const AS_BRANCH: u8 = 1;
 pub(crate) const IN_CONVERSION: u8 = 2;
+
+/// The number of the next branch.
+static NEXT: AtomicU32 = AtomicU32::new(1);
 
 /// Says, on a branch's root, that copies in it remember where they come from.
 pub(crate) const COPIES: &std::ffi::CStr = c"trusted.rbox.copies";
@@ -27,6 +31,8 @@ pub(crate) const COPIES: &std::ffi::CStr = c"trusted.rbox.copies";
 #[derive(Debug)]
 pub(crate) struct Branch {
     pub(crate) id: u32,
+    /// The same for a branch and its successor after `mod`.
+    pub(crate) lineage: u32,
     pub(crate) path: PathBuf,
     pub(crate) permission: Permission,
     pub(crate) root: Arc<OwnedFd>,
@@ -90,24 +96,41 @@ impl Branch {
 
     /// Takes hold of a branch whose permission is known.
     pub(crate) fn hold(path: &Path, permission: Permission) -> Result<Self, UnionError> {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let stat = statx(
+            rustix::fs::CWD,
+            path,
+            AtFlags::empty(),
+            StatxFlags::BASIC_STATS,
+        );
+        let is_dir = |stat: &Statx| u32::from(stat.stx_mode) & libc::S_IFMT == libc::S_IFDIR;
+        let refused = |reason| UnionError::Branch {
+            path: path.to_owned(),
+            reason,
+        };
+        match stat {
+            Err(errno) => Err(refused(sys::error::reason(&errno.into()))),
+            Ok(stat) if !is_dir(&stat) => Err(refused("not a directory".into())),
+            Ok(_) => {
+                let root = sys::fuse::branch_clone(path, permission.is_writable())?;
+                Self::of_root(path, permission, root)
+            }
+        }
+    }
+
+    /// Takes hold of a branch by its root, which is a detached mount.
+    pub(crate) fn of_root(
+        path: &Path,
+        permission: Permission,
+        root: OwnedFd,
+    ) -> Result<Self, UnionError> {
         let fail = |reason: String| UnionError::Branch {
             path: path.to_owned(),
             reason,
         };
         let words =
             |errno: rustix::io::Errno| fail(sys::error::reason(&std::io::Error::from(errno)));
-        let stat = statx(
-            rustix::fs::CWD,
-            path,
-            AtFlags::empty(),
-            StatxFlags::BASIC_STATS,
-        )
-        .map_err(words)?;
-        if u32::from(stat.stx_mode) & libc::S_IFMT != libc::S_IFDIR {
-            return Err(fail("not a directory".into()));
-        }
-        let root = sys::fuse::branch_clone(path, permission.is_writable())?;
+        let stat = statx(&root, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS);
+        let stat = stat.map_err(words)?;
         let read_only = fstatvfs(&root)
             .map_err(words)?
             .f_flag
@@ -119,10 +142,14 @@ impl Branch {
         }
         let usage = claim(&root).map_err(fail)?;
         let device = device_of(&stat);
-        let has_copies = lgetxattr(path, COPIES, &mut [0_u8; 8][..]).is_ok();
-        let has_moves = lgetxattr(path, MOVES, &mut [0_u8; 8][..]).is_ok();
+        let has = |note: &std::ffi::CStr| {
+            rustix::fs::getxattr(fd_path(&root), note, &mut [0_u8; 8][..]).is_ok()
+        };
+        let (has_copies, has_moves) = (has(COPIES), has(MOVES));
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id,
+            lineage: id,
             path: path.to_owned(),
             permission,
             place: place_of(&root),
@@ -143,9 +170,17 @@ impl Branch {
     /// The same branch with another permission; files open through it are counted on.
     pub(crate) fn with_permission(&self, permission: Permission) -> Result<Self, UnionError> {
         let mut branch = Self::hold(&self.path, permission)?;
+        branch.lineage = self.lineage;
         branch.opens = Arc::clone(&self.opens);
         branch.writers = Arc::clone(&self.writers);
         Ok(branch)
+    }
+
+    /// The same branch as a dead server had it.
+    pub(crate) fn inherited(mut self, lineage: u32) -> Self {
+        self.lineage = lineage;
+        NEXT.fetch_max(lineage.wrapping_add(1), Ordering::Relaxed);
+        self
     }
 
     pub(crate) fn is_writable(&self) -> bool {

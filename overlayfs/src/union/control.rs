@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::union::branch::{Branch, Members, check_overlap, lock};
+use crate::union::lasting::Word;
 use crate::union::node::{Node, ROOT};
 use crate::union::options::{BranchArg, Change, DirectChanges, Options, Permission, Settings};
 use crate::union::tree::Union;
@@ -137,6 +138,12 @@ pub struct Status {
     pub inode32: bool,
     /// The server's process.
     pub server: u32,
+    /// Another server takes over when this one dies.
+    #[serde(default)]
+    pub recovers: bool,
+    /// How often one has.
+    #[serde(default)]
+    pub restarts: u64,
 }
 
 /// One branch of a mounted union.
@@ -254,6 +261,8 @@ impl Union {
             changes_seen: count(&self.counters.changes_seen),
             inode32: members.settings.small_numbers,
             server: std::process::id(),
+            recovers: self.lasting.is_some(),
+            restarts: self.lasting.as_ref().map_or(0, |it| it.get(Word::Restarts)),
         }
     }
 
@@ -301,6 +310,7 @@ impl Union {
     fn apply(&self, options: &Options) -> Result<(), UnionError> {
         let old = self.members();
         self.check_fixed(options, &old.settings)?;
+        self.check_recovery(options)?;
         let mut branches = old.branches.clone();
         let writable = options.read_only != Some(true);
         for change in &options.changes {
@@ -323,6 +333,7 @@ impl Union {
                         flush-links makes them names of the copy first";
             return Err(busy(&branch.path, text));
         }
+        self.keep_members(&new, &options.named)?;
         self.load_links(&new);
         let kept_something = old.keep_something();
         self.start_watching(&new);

@@ -160,6 +160,10 @@ impl Union {
         }
         let (parent, name, gone) = {
             let state = node.state();
+            if state.lost {
+                // Who asks by a path is led to what has it now; a copy might be nobody's.
+                return Err(Errno::STALE);
+            }
             (state.parent.clone(), state.name.clone(), state.gone)
         };
         if gone {

@@ -5,10 +5,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::union::Res;
 use crate::union::attrs::kill_privileges;
-use crate::union::request::{Request, put_open};
+use crate::union::request::Request;
 use crate::union::wire::{Put, op};
+use crate::union::{Res, recover};
 
 const WRITE_KILL_SUIDGID: u32 = 4;
 const OPEN_KILL_SUIDGID: u32 = 1;
@@ -21,7 +21,8 @@ impl Request<'_> {
             let flags = OFlags::from_bits_retain(args.u32()?);
             let kill = args.u32()? & OPEN_KILL_SUIDGID != 0;
             let node = self.node()?;
-            put_open(out, self.union.open(self.members, &node, flags, kill)?);
+            let answer = self.union.open(self.members, &node, flags, kill)?;
+            self.opened(out, answer);
             return Ok(());
         }
         let handle = self.union.handle_of(args.u64()?)?;
@@ -44,9 +45,14 @@ impl Request<'_> {
                 let (offset, size, flags) = (args.u64()?, args.u32()? as usize, args.u32()?);
                 args.bytes(16)?;
                 let bytes = args.bytes(size)?;
-                let count = union.with_room(members, &handle, size as u64, |file| {
-                    rustix::io::pwrite(file, bytes, offset)
-                })?;
+                let done = match self.header.is_resent() {
+                    true => recover::appended(&file, bytes, offset)?,
+                    false => 0,
+                };
+                let (rest, at) = (&bytes[done..], offset + done as u64);
+                let count = union.with_room(members, &handle, rest.len() as u64, |file| {
+                    rustix::io::pwrite(file, rest, at)
+                })? + done;
                 if flags & WRITE_KILL_SUIDGID != 0 {
                     kill_privileges(handle.file())?;
                 }

@@ -320,7 +320,11 @@ impl Union {
 
     /// The open file that is asked for by handle.
     pub(crate) fn handle_of(&self, number: u64) -> Res<Arc<Handle>> {
-        self.handles.file(number).ok_or(Errno::BADF)
+        let lost = match self.lasting {
+            Some(_) => Errno::IO, // it went with a server
+            None => Errno::BADF,
+        };
+        self.handles.file(number).ok_or(lost)
     }
 
     /// Where a path of the union lies: each branch that has it, visible or hidden.

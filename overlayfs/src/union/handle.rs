@@ -3,13 +3,17 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use sys::fuse::{BackingId, Device};
 
 use crate::union::Res;
 use crate::union::branch::{Branch, lock};
+use crate::union::lasting::{Kept, Lasting, LastingFile, LastingOpen, OpenRecord, Word};
+use crate::union::listed::since_epoch;
 use crate::union::listing::Listing;
 use crate::union::node::{Node, NumberMap};
+use crate::union::tree::stat_fd;
 
 /// A file of a branch that the kernel reads and writes by itself.
 #[derive(Debug)]
@@ -34,6 +38,25 @@ impl Backing {
             writer,
             device: Arc::clone(device),
         })
+    }
+
+    /// What another server has registered.
+    pub(crate) fn inherited(
+        device: &Arc<Device>,
+        id: i32,
+        reader: Arc<OwnedFd>,
+        written: Option<Arc<OwnedFd>>,
+    ) -> Self {
+        let writer = OnceLock::new();
+        if let Some(file) = written {
+            let _ = writer.set(file);
+        }
+        Self {
+            id: BackingId(id),
+            reader,
+            writer,
+            device: Arc::clone(device),
+        }
     }
 }
 
@@ -61,6 +84,8 @@ pub(crate) struct Handle {
     pub(crate) writes: bool,
     /// A running program is read from it.
     pub(crate) executes: bool,
+    /// Where it is written down, if it outlives the server.
+    record: OnceLock<OpenRecord>,
 }
 
 /// What serves an open, counted in its branch while it does.
@@ -108,6 +133,28 @@ impl Handle {
             served: RwLock::new(Served::new(branch, file, writes)),
             writes,
             executes,
+            record: OnceLock::new(),
+        }
+    }
+
+    /// What serves it, to be written down; an object that cannot be asked is not believed later.
+    fn lasting(&self, served: &Served) -> Option<LastingFile> {
+        let stat = stat_fd(&served.file).ok()?;
+        let how = (self.writes, self.executes);
+        Some(LastingFile::new(
+            &*served.file,
+            &stat,
+            served.branch.lineage,
+            how,
+        ))
+    }
+
+    /// Writes it down as the answer to a request.
+    fn keep(&self, record: OpenRecord, number: u64, unique: u64) {
+        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = self.lasting(&served) {
+            record.write(number, self.node.id, unique, Kept::File(file));
+            let _ = self.record.set(record);
         }
     }
 
@@ -120,7 +167,13 @@ impl Handle {
     /// Serves this open from a file of another branch from now on.
     pub(crate) fn redirect(&self, branch: &Arc<Branch>, file: Arc<OwnedFd>) {
         let now = Served::new(branch, file, self.writes);
-        *self.served.write().unwrap_or_else(PoisonError::into_inner) = now;
+        let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(record) = self.record.get()
+            && let Some(file) = self.lasting(&now)
+        {
+            record.write_file(file);
+        }
+        *served = now;
     }
 }
 
@@ -129,12 +182,33 @@ impl Handle {
 pub(crate) struct DirHandle {
     pub(crate) node: Arc<Node>,
     pub(crate) listing: Mutex<Option<Arc<Listing>>>,
+    /// When another server opened it, which may have listed a part of it.
+    pub(crate) inherited: Option<Duration>,
+    record: OnceLock<OpenRecord>,
+}
+
+impl DirHandle {
+    pub(crate) fn new(node: Arc<Node>, inherited: Option<Duration>) -> Self {
+        Self {
+            node,
+            listing: Mutex::new(None),
+            inherited,
+            record: OnceLock::new(),
+        }
+    }
 }
 
 impl Drop for DirHandle {
     fn drop(&mut self) {
         self.node.state().listed.close();
     }
+}
+
+/// An open of a dead server, to be gone on with.
+#[derive(Debug)]
+pub(crate) enum Inherited {
+    File(Arc<Handle>),
+    Dir(DirHandle),
 }
 
 #[derive(Debug, Clone)]
@@ -146,15 +220,67 @@ enum Open {
 /// All handles.
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
+    /// Where they are written down, if they outlive the server.
+    lasting: Option<Arc<Lasting>>,
+    /// What a dead server opened, by the requests that it may not have answered.
+    inherited: Mutex<NumberMap<u64, u64>>,
     next: AtomicU64,
     open: Mutex<NumberMap<u64, Open>>,
 }
 
 impl Handles {
+    pub(crate) fn new(lasting: Option<Arc<Lasting>>) -> Self {
+        let next = lasting.as_ref().map_or(0, |it| it.get(Word::NextOpen));
+        Self {
+            lasting,
+            next: AtomicU64::new(next),
+            ..Self::default()
+        }
+    }
+
     fn add(&self, open: Open) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         lock(&self.open).insert(number, open);
         number
+    }
+
+    /// Writes an open down that is about to answer a request.
+    pub(crate) fn keep(&self, number: u64, unique: u64) {
+        let Some(lasting) = &self.lasting else { return };
+        lasting.raise(Word::NextOpen, number);
+        let open = lock(&self.open).get(&number).cloned();
+        let Some((open, record)) = open.zip(OpenRecord::new(lasting)) else {
+            return;
+        };
+        match open {
+            Open::File(handle) => handle.keep(record, number, unique),
+            Open::Dir(handle) => {
+                let what = Kept::Dir(since_epoch());
+                record.write(number, handle.node.id, unique, what);
+                let _ = handle.record.set(record);
+            }
+        }
+    }
+
+    /// Takes over an open that another server has written down.
+    pub(crate) fn inherit(&self, kept: &LastingOpen, record: OpenRecord, handle: Inherited) {
+        let open = match handle {
+            Inherited::File(handle) => {
+                let _ = handle.record.set(record);
+                Open::File(handle)
+            }
+            Inherited::Dir(handle) => {
+                let _ = handle.record.set(record);
+                Open::Dir(Arc::new(handle))
+            }
+        };
+        lock(&self.open).insert(kept.number, open);
+        lock(&self.inherited).insert(kept.unique, kept.number);
+    }
+
+    /// What a request opened that was carried out and never answered.
+    pub(crate) fn unanswered(&self, unique: u64) -> Option<u64> {
+        lock(&self.inherited).remove(&unique)
     }
 
     pub(crate) fn add_file(&self, handle: Arc<Handle>) -> u64 {

@@ -118,7 +118,8 @@ impl Union {
 
     /// Whether the kernel may keep that `name` is missing.
     pub(crate) fn keep_missing(&self, dir: &Node, name: &CStr) -> bool {
-        self.missing.note(dir.id, name)
+        // Another server would not know of it.
+        self.lasting.is_none() && self.missing.note(dir.id, name)
     }
 
     /// Makes the kernel look a name up anew.

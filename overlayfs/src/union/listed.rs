@@ -62,10 +62,21 @@ impl Listed {
         }
     }
 
+    /// It is open since before this server: the kernel may be filling its memory from that.
+    pub(crate) fn inherit(&mut self) {
+        self.open(None);
+    }
+
     /// One open ends.
     pub(crate) fn close(&mut self) {
         self.opens = self.opens.saturating_sub(1);
     }
+}
+
+/// The time, as file systems tell it.
+pub(crate) fn since_epoch() -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default()
 }
 
 impl Union {
@@ -76,18 +87,27 @@ impl Union {
             node.state().listed.open(None);
             return fopen::CACHE_DIR | fopen::KEEP_CACHE;
         }
-        let now = self.stamps(members, node).unwrap_or_default();
+        let now = since_epoch();
+        let now = self.stamps(members, node, now).unwrap_or_default();
         let now = now.map(|stamps| (members.epoch, stamps));
         node.state().listed.open(now)
     }
 
-    fn stamps(&self, members: &Members, node: &Arc<Node>) -> Res<Option<Vec<Stamp>>> {
+    /// Whether a directory surely lists now what it listed at a time, in the same order.
+    pub(crate) fn lists_as_at(&self, members: &Members, node: &Arc<Node>, time: Duration) -> bool {
+        matches!(self.stamps(members, node, time), Ok(Some(_)))
+    }
+
+    fn stamps(
+        &self,
+        members: &Members,
+        node: &Arc<Node>,
+        now: Duration,
+    ) -> Res<Option<Vec<Stamp>>> {
         if members.unwatched {
             // The clock of their times is not ours.
             return Ok(None);
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.unwrap_or_default();
         let mut stamps = Vec::new();
         for &at in &self.places(members, node)?.at {
             let stat = stat_fd(self.dir_fd(members, node, at)?)?;
@@ -155,5 +175,9 @@ mod tests {
         assert_eq!(listed.open(None), 0);
         listed.close();
         assert_eq!(listed.open(state((2, 1))), fopen::CACHE_DIR);
+        listed.close();
+        listed.inherit();
+        assert_eq!(listed.open(state((3, 1))), 0);
+        assert_eq!(listed.open(state((3, 1))), 0);
     }
 }

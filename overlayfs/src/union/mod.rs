@@ -7,6 +7,9 @@
 //! kernel ──transport──► server ──► request ──► tree, make, remove, rename, file ──► branches
 //!    └──── data of passed-through files goes to the branch without the server ────────┘
 //! ```
+//!
+//! With `recover` what the server knows is written down as well (`lasting`), in memory that its
+//! parent holds (`recover`), and another server goes on with that (`revive`).
 
 mod attrs;
 mod branch;
@@ -25,6 +28,7 @@ mod habits;
 mod handle;
 mod ioctl;
 mod kept;
+mod lasting;
 mod linking;
 mod links;
 mod listed;
@@ -43,10 +47,12 @@ mod plink;
 mod policy;
 mod policy_words;
 mod readdir;
+mod recover;
 mod remove;
 mod removed;
 mod rename;
 mod request;
+mod revive;
 mod server;
 mod small_numbers;
 mod transport;

@@ -11,10 +11,11 @@ use sys::fuse::{Device, SUBTYPE, Side};
 
 use crate::union::branch::{Branch, Members, check_overlap};
 use crate::union::control::{DO, DONE, ERROR, SAY, STATUS, Status, WHERE};
+use crate::union::lasting::Lasting;
 use crate::union::options::{Change, Options, Transport};
 use crate::union::transport::Serving;
 use crate::union::tree::Union;
-use crate::union::{UnionError, server};
+use crate::union::{UnionError, recover, server};
 
 /// A union to be mounted.
 #[derive(Debug, Clone)]
@@ -116,6 +117,9 @@ pub fn mount(request: &MountRequest) -> Result<Mounted, UnionError> {
         // The server's working directory is not the caller's.
         branch.path = std::path::absolute(&branch.path).unwrap_or_else(|_| branch.path.clone());
     }
+    if options.recover == Some(true) {
+        recover::check(&options)?;
+    }
     let branches = members(&options, &target)?;
     let flags = flags(&options, &branches);
     let dir = rustix::fs::stat(&target).map_err(|errno| refused(&target, errno))?;
@@ -127,7 +131,12 @@ pub fn mount(request: &MountRequest) -> Result<Mounted, UnionError> {
             target: target.clone(),
             server: std::process::id(),
         };
-        let serving = start(request, &target, branches, flags)?;
+        if options.recover == Some(true) {
+            drop(branches);
+            recover::hold(None, &plan(request, &options, &target, flags))?;
+            return Ok(mounted);
+        }
+        let serving = start(&plan(request, &options, &target, flags), branches, None)?;
         wait(&serving, &target);
         return Ok(mounted);
     }
@@ -135,9 +144,14 @@ pub fn mount(request: &MountRequest) -> Result<Mounted, UnionError> {
     drop(branches);
     match sys::fuse::detach()? {
         Side::Caller(answer) => mounted(&target, &answer),
+        Side::Server(ready) if options.recover == Some(true) => {
+            let _ = recover::hold(Some(ready), &plan(request, &options, &target, flags));
+            sys::fuse::leave()
+        }
         Side::Server(ready) => {
-            let serving = members(&options, &target)
-                .and_then(|branches| start(request, &target, branches, flags));
+            let serving = members(&options, &target).and_then(|branches| {
+                start(&plan(request, &options, &target, flags), branches, None)
+            });
             match serving {
                 Ok(serving) => {
                     ready.answer(format!("ok {}", std::process::id()).as_bytes());
@@ -183,7 +197,7 @@ pub(crate) fn absolute(path: &Path) -> PathBuf {
         .unwrap_or_else(|_| path.to_owned())
 }
 
-fn refused(target: &Path, errno: Errno) -> UnionError {
+pub(crate) fn refused(target: &Path, errno: Errno) -> UnionError {
     let reason = sys::error::reason(&std::io::Error::from(errno));
     UnionError::Refused(
         format!("mount point {}: {reason}", target.display()),
@@ -204,7 +218,7 @@ fn clear_dead(target: &Path) {
     }
 }
 
-fn members(options: &Options, target: &Path) -> Result<Members, UnionError> {
+pub(crate) fn members(options: &Options, target: &Path) -> Result<Members, UnionError> {
     let einval = |text: &str| UnionError::Refused(text.into(), libc::EINVAL);
     if options.branches.is_empty() {
         return Err(einval("no branch was given: dirs=PATH=rw:PATH=ro"));
@@ -258,17 +272,49 @@ fn flags(options: &Options, members: &Members) -> MountFlags {
 const NO_RINGS: &str = "option \"transport=ring\": the kernel does not offer FUSE over io_uring; \
     Linux 6.14 and later do after echo Y > /sys/module/fuse/parameters/enable_uring";
 
-fn start(
-    request: &MountRequest,
-    target: &Path,
-    members: Members,
+/// What is mounted, and where.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    source: &'a str,
+    /// With the whole paths of the branches.
+    pub(crate) options: &'a Options,
+    pub(crate) target: &'a Path,
     flags: MountFlags,
+}
+
+fn plan<'a>(
+    request: &'a MountRequest,
+    options: &'a Options,
+    target: &'a Path,
+    flags: MountFlags,
+) -> Plan<'a> {
+    Plan {
+        source: &request.source,
+        options,
+        target,
+        flags,
+    }
+}
+
+/// Mounts and begins to serve.
+pub(crate) fn start(
+    plan: &Plan<'_>,
+    members: Members,
+    lasting: Option<Arc<Lasting>>,
 ) -> Result<Serving, UnionError> {
     sys::fuse::block_signals()?;
+    let target = plan.target;
     let limit = sys::fuse::raise_descriptor_limit();
     let device = Arc::new(Device::open()?);
-    sys::fuse::mount(&device, &request.source, target, flags)?;
-    let transport = request.options.transport.unwrap_or(Transport::Auto);
+    sys::fuse::mount(&device, plan.source, target, plan.flags)?;
+    let transport = match &lasting {
+        Some(lasting) => {
+            lasting.set_descriptor(&*device);
+            Transport::Device
+        }
+        None => plan.options.transport.unwrap_or(Transport::Auto),
+    };
+    let recovers = lasting.is_some();
     let serving = || {
         let target = target.to_owned();
         let union = Union::new(
@@ -277,9 +323,14 @@ fn start(
             target.clone(),
             limit,
             transport,
+            lasting,
         )
         .map_err(|errno| refused(&target, errno))?;
-        server::initialise(&union).map_err(|errno| refused(&target, errno))?;
+        union.keep_members(&union.members(), &[])?;
+        server::initialise(&union).map_err(|errno| match errno {
+            Errno::NOSYS if recovers => recover::not_offered(),
+            errno => refused(&target, errno),
+        })?;
         if transport == Transport::Ring && !union.has_rings.load(Ordering::Relaxed) {
             return Err(UnionError::Refused(NO_RINGS.into(), libc::EOPNOTSUPP));
         }
@@ -293,7 +344,7 @@ fn start(
 }
 
 /// Waits for the end of the mount; a request to end unmounts.
-fn wait(serving: &Serving, target: &Path) {
+pub(crate) fn wait(serving: &Serving, target: &Path) {
     while serving.is_alive() {
         if sys::fuse::wait_signal() {
             let _ = sys::fuse::unmount(target, true);

@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::fs::Statx;
 use rustix::io::Errno;
@@ -15,6 +16,7 @@ use rustix::io::Errno;
 use crate::union::Res;
 use crate::union::branch::{device_of, lock};
 use crate::union::handle::Opened;
+use crate::union::lasting::{Lasting, LastingNode, Record, Word};
 use crate::union::links::Link;
 use crate::union::listed::Listed;
 use crate::union::moved::Route;
@@ -38,6 +40,23 @@ impl Real {
             born: (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec),
         }
     }
+
+    /// As numbers.
+    pub(crate) fn words(self) -> [u64; 4] {
+        let (seconds, nanoseconds) = self.born;
+        [
+            self.device,
+            self.ino,
+            seconds.cast_unsigned(),
+            nanoseconds.into(),
+        ]
+    }
+
+    pub(crate) fn from_words([device, ino, seconds, nanoseconds]: [u64; 4]) -> Self {
+        let nanoseconds = u32::try_from(nanoseconds).unwrap_or(u32::MAX);
+        let born = (seconds.cast_signed(), nanoseconds);
+        Self { device, ino, born }
+    }
 }
 
 /// The branches that have a directory, top first.
@@ -58,7 +77,42 @@ pub(crate) struct Node {
     pub(crate) kind: u32,
     /// Keeps opens and copy-ups of it apart; taken before the state.
     pub(crate) busy: Mutex<()>,
-    pub(crate) state: Mutex<State>,
+    state: Mutex<State>,
+    /// Where it is written down, if it outlives the server.
+    record: Option<Record>,
+}
+
+/// A node's state, locked; what was changed is written down when this is dropped.
+#[derive(Debug)]
+pub(crate) struct StateGuard<'a> {
+    node: &'a Node,
+    state: MutexGuard<'a, State>,
+    changed: bool,
+}
+
+impl Deref for StateGuard<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for StateGuard<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        self.changed = true;
+        &mut self.state
+    }
+}
+
+impl Drop for StateGuard<'_> {
+    fn drop(&mut self) {
+        if self.changed
+            && let Some(record) = &self.node.record
+        {
+            record.write(self.node, &self.state);
+        }
+    }
 }
 
 /// What changes in a node's life.
@@ -76,10 +130,21 @@ pub(crate) struct State {
     lookups: u64,
     /// Its last name was removed.
     pub(crate) gone: bool,
+    /// It may have a name, but that is not known: it went with a server.
+    pub(crate) lost: bool,
     pub(crate) pin: Option<Arc<OwnedFd>>,
     pub(crate) opened: Option<Box<Opened>>,
     pub(crate) watched: Option<Box<Watched>>,
     pub(crate) listed: Listed,
+}
+
+/// The epoch of a node that another server had: what its name means now has to be looked up.
+pub(crate) const INHERITED: u32 = u32::MAX;
+
+impl State {
+    pub(crate) fn lookups(&self) -> u64 {
+        self.lookups
+    }
 }
 
 /// What a look-up says of an object that is to have a node.
@@ -104,8 +169,12 @@ impl Node {
         self.state().parent.clone()
     }
 
-    pub(crate) fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        lock(&self.state)
+    pub(crate) fn state(&self) -> StateGuard<'_> {
+        StateGuard {
+            node: self,
+            state: lock(&self.state),
+            changed: false,
+        }
     }
 }
 
@@ -146,6 +215,8 @@ pub(crate) struct Table {
 
 #[derive(Debug)]
 struct Inner {
+    /// Where nodes are written down, if they outlive the server.
+    lasting: Option<Arc<Lasting>>,
     next: u64,
     by_id: NumberMap<u64, Arc<Node>>,
     by_ino: NumberMap<u64, Arc<Node>>,
@@ -153,8 +224,9 @@ struct Inner {
 
 impl Table {
     /// A table with the root, which is never forgotten.
-    pub(crate) fn new(root: Seen) -> Self {
+    pub(crate) fn new(root: Seen, lasting: Option<Arc<Lasting>>) -> Self {
         let mut inner = Inner {
+            lasting: None,
             next: ROOT,
             by_id: NumberMap::default(),
             by_ino: NumberMap::default(),
@@ -162,9 +234,77 @@ impl Table {
         inner.make(root, None, c"".to_owned());
         let mut generation = [0; 4];
         let _ = sys::random::fill(&mut generation);
+        let mut generation = u32::from_ne_bytes(generation);
+        match &lasting {
+            Some(lasting) if lasting.get(Word::Begun) > 0 => {
+                generation = u32::try_from(lasting.get(Word::Generation)).unwrap_or(generation);
+                inner.next = lasting.get(Word::NextNode);
+            }
+            Some(lasting) => {
+                lasting.set(Word::Generation, generation.into());
+                lasting.set(Word::NextNode, inner.next);
+            }
+            None => {}
+        }
+        inner.lasting = lasting;
         Self {
-            generation: u32::from_ne_bytes(generation),
+            generation,
             inner: Mutex::new(inner),
+        }
+    }
+
+    /// Takes over the nodes that another server had, as far as their places are known; their names
+    /// are looked up when they are used. The others have none from now on.
+    pub(crate) fn inherit(&self, lasting: &Arc<Lasting>, nodes: &[LastingNode]) {
+        let mut inner = lock(&self.inner);
+        for kept in nodes {
+            let node = Arc::new(Node {
+                id: kept.id,
+                ino: kept.ino,
+                kind: kept.kind,
+                busy: Mutex::default(),
+                state: Mutex::new(State {
+                    parent: None,
+                    name: kept
+                        .place
+                        .as_ref()
+                        .map(|it| it.1.clone())
+                        .unwrap_or_default(),
+                    epoch: INHERITED,
+                    at: kept.at,
+                    places: None,
+                    real: kept.real,
+                    link: None,
+                    lookups: kept.lookups,
+                    gone: kept.gone || kept.place.is_none(),
+                    lost: kept.lost || !kept.gone && kept.place.is_none(),
+                    pin: None,
+                    opened: None,
+                    watched: None,
+                    listed: Listed::default(),
+                }),
+                record: Some(Record::at(lasting, kept.slot)),
+            });
+            if !kept.gone && kept.place.is_some() {
+                inner.by_ino.insert(kept.ino, Arc::clone(&node));
+            }
+            inner.by_id.insert(kept.id, node);
+        }
+        for kept in nodes {
+            let node = inner.by_id.get(&kept.id).cloned();
+            let parent = kept.place.as_ref().map(|it| it.0);
+            let parent = parent.and_then(|id| inner.by_id.get(&id).cloned());
+            let Some(node) = node else { continue };
+            match parent {
+                // Not written down before all of it is taken over.
+                Some(parent) => lock(&node.state).parent = Some(parent),
+                None => {
+                    inner.unlist(&node);
+                    let mut state = lock(&node.state);
+                    state.lost |= !state.gone;
+                    state.gone = true;
+                }
+            }
         }
     }
 
@@ -257,6 +397,9 @@ impl Table {
         if state.lookups > 0 {
             return None;
         }
+        if let Some(record) = &node.record {
+            record.end();
+        }
         drop(state);
         inner.by_id.remove(&id);
         inner.unlist(&node);
@@ -283,6 +426,10 @@ impl Inner {
     fn make(&mut self, seen: Seen, parent: Option<Arc<Node>>, name: CString) -> Arc<Node> {
         let id = self.next;
         self.next += 1;
+        let record = self.lasting.as_ref().and_then(|lasting| {
+            lasting.set(Word::NextNode, self.next);
+            Record::new(lasting)
+        });
         let node = Arc::new(Node {
             id,
             ino: seen.ino,
@@ -298,12 +445,17 @@ impl Inner {
                 link: seen.link,
                 lookups: 1,
                 gone: false,
+                lost: false,
                 pin: None,
                 opened: None,
                 watched: None,
                 listed: Listed::default(),
             }),
+            record,
         });
+        if let Some(record) = &node.record {
+            record.write(&node, &lock(&node.state));
+        }
         self.by_id.insert(id, Arc::clone(&node));
         node
     }

@@ -81,6 +81,9 @@ impl Union {
             .position(|&known| known == device)
             .unwrap_or_else(|| {
                 devices.push(device);
+                if let Some(lasting) = &self.lasting {
+                    lasting.keep_file_system(&devices);
+                }
                 devices.len() - 1
             })
     }

@@ -168,6 +168,8 @@ pub struct Options {
     pub changes: Vec<Change>,
     /// `remount` was among the options.
     pub remount: bool,
+    /// Whether another server takes over when one dies, if said; not to be changed later.
+    pub recover: Option<bool>,
     /// How the kernel and the server talk, if said; not to be changed later.
     pub transport: Option<Transport>,
     /// The form of the marks, if said; not to be changed later.
@@ -208,6 +210,7 @@ impl Default for Options {
             create_named: false,
             changes: Vec::new(),
             remount: false,
+            recover: None,
             transport: None,
             form: None,
             small_numbers: None,
@@ -334,6 +337,8 @@ impl Options {
                 self.small_numbers = Some(word == "inode32");
                 self.settings.small_numbers = word == "inode32";
             }
+            "recover" => self.recover = Some(true),
+            "norecover" => self.recover = Some(false),
             "nosuid" | "nodev" | "noexec" | "noatime" | "relatime" | "sync" | "dirsync"
             | "nodiratime" | "strictatime" => self.generic.push(word.to_owned()),
             _ => return false,

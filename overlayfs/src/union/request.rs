@@ -364,7 +364,7 @@ impl<'a> Request<'a> {
                 let node = self.made(out, &dir, name, at, &fd)?;
                 let file = file.ok_or(Errno::IO)?;
                 let answer = self.union.open_made(self.members, &node, at, file);
-                put_open(out, answer);
+                self.opened(out, answer);
                 Ok(())
             }
             Err(Errno::EXIST) if !wanted.contains(OFlags::EXCL) => {
@@ -377,7 +377,7 @@ impl<'a> Request<'a> {
                 if opened.is_err() {
                     self.union.forget(node.id, 1);
                 }
-                put_open(out, opened?);
+                self.opened(out, opened?);
                 Ok(())
             }
             Err(errno) => Err(errno),
@@ -404,7 +404,7 @@ impl<'a> Request<'a> {
         let node = self.union.table.enter_unnamed(seen, &dir);
         self.entry(out, &dir, &node, &stat);
         let answer = self.union.open_made(self.members, &node, at, file);
-        put_open(out, answer);
+        self.opened(out, answer);
         Ok(())
     }
 
@@ -500,19 +500,13 @@ impl<'a> Request<'a> {
         self.union.places(self.members, &node)?;
         let keeps = self.union.keep_names(self.members, &node);
         let flags = self.union.open_listing(self.members, &node, keeps);
-        let handle = DirHandle {
-            node,
-            listing: std::sync::Mutex::new(None),
+        let handle = self.union.handles.add_dir(DirHandle::new(node, None));
+        let answer = Answer {
+            handle,
+            flags,
+            backing: 0,
         };
-        let handle = self.union.handles.add_dir(handle);
-        put_open(
-            out,
-            Answer {
-                handle,
-                flags,
-                backing: 0,
-            },
-        );
+        self.opened(out, answer);
         Ok(())
     }
 
@@ -527,6 +521,7 @@ impl<'a> Request<'a> {
             let mut kept = lock(&handle.listing);
             match &*kept {
                 Some(listing) if offset > 0 => Arc::clone(listing),
+                None if offset > 0 && !self.lists_on(&handle) => return Err(Errno::IO),
                 _ => Arc::clone(kept.insert(self.union.list(&handle.node)?)),
             }
         };
@@ -568,6 +563,14 @@ impl<'a> Request<'a> {
         out.zeros(128);
     }
 
+    /// Writes the answer that names an open.
+    pub(crate) fn opened(&self, out: &mut Vec<u8>, answer: Answer) {
+        self.union.handles.keep(answer.handle, self.header.unique);
+        out.u64(answer.handle);
+        out.u32(answer.flags);
+        out.u32(answer.backing.cast_unsigned());
+    }
+
     fn sync_dir(&mut self) -> Res<()> {
         if self.members.settings.volatile {
             return Ok(());
@@ -587,10 +590,4 @@ impl<'a> Request<'a> {
         }
         Ok(())
     }
-}
-
-pub(crate) fn put_open(out: &mut Vec<u8>, answer: Answer) {
-    out.u64(answer.handle);
-    out.u32(answer.flags);
-    out.u32(answer.backing.cast_unsigned());
 }

@@ -9,13 +9,14 @@ use std::sync::atomic::Ordering;
 use rustix::io::Errno;
 use sys::fuse::{Device, Identity, Ring};
 
-use crate::union::Res;
 use crate::union::branch::Members;
+use crate::union::lasting::Word;
 use crate::union::options::Transport;
 use crate::union::request::Request;
 use crate::union::transport::{BUFFER, next_request, reply};
 use crate::union::tree::Union;
 use crate::union::wire::{Args, Header, OUT_HEADER, Put, cap, op};
+use crate::union::{Res, recover};
 
 /// The most data in one request or reply.
 pub(crate) const MAX_WRITE: u32 = 1 << 20;
@@ -60,16 +61,12 @@ pub(crate) fn initialise(union: &Union) -> Res<()> {
     if union.transport != Transport::Device && Ring::probe().is_ok() {
         wanted |= cap::OVER_IO_URING;
     }
+    if union.lasting.is_some() && offered & cap::HAS_RESEND == 0 {
+        reply(&union.device, header.unique, Err(Errno::PROTO), &[]);
+        return Err(Errno::NOSYS);
+    }
     let agreed = offered & wanted;
-    union
-        .has_rings
-        .store(agreed & cap::OVER_IO_URING != 0, Ordering::Relaxed);
-    union
-        .can_pass
-        .store(agreed & cap::PASSTHROUGH != 0, Ordering::Relaxed);
-    union
-        .extended_setxattr
-        .store(agreed & cap::SETXATTR_EXT != 0, Ordering::Relaxed);
+    agree(union, agreed);
     let mut out = Vec::new();
     out.u32(7);
     out.u32(minor.min(MAX_MINOR));
@@ -86,6 +83,22 @@ pub(crate) fn initialise(union: &Union) -> Res<()> {
     out.zeros(24);
     reply(&union.device, header.unique, Ok(()), &out);
     Ok(())
+}
+
+/// Takes over what was agreed on with the kernel.
+pub(crate) fn agree(union: &Union, agreed: u64) {
+    if let Some(lasting) = &union.lasting {
+        lasting.set(Word::Agreed, agreed);
+    }
+    union
+        .has_rings
+        .store(agreed & cap::OVER_IO_URING != 0, Ordering::Relaxed);
+    union
+        .can_pass
+        .store(agreed & cap::PASSTHROUGH != 0, Ordering::Relaxed);
+    union
+        .extended_setxattr
+        .store(agreed & cap::SETXATTR_EXT != 0, Ordering::Relaxed);
 }
 
 /// Carries one request out; nothing for those that want no reply.
@@ -106,6 +119,11 @@ pub(crate) fn answer(
         op::BATCH_FORGET => {
             forget_many(union, args);
             return None;
+        }
+        _ if header.is_resent() => {
+            if let Err(errno) = recover::meet_again(union, &header) {
+                return Some(Err(errno));
+            }
         }
         _ => {}
     }

@@ -180,7 +180,9 @@ impl Group {
         let group = Arc::clone(self);
         let run = move || {
             match &group.queue {
-                Queue::Device => group.serve_device(number > 0, None),
+                Queue::Device => {
+                    group.serve_device(number > 0 && group.union.lasting.is_none(), None)
+                }
                 Queue::Rest => group.serve_device(false, Some(GATHER)),
                 Queue::Rings(plan) => group.serve_rings(plan, ready),
             }
@@ -222,7 +224,9 @@ impl Group {
         };
         let queue = own.then(|| union.device.another_queue().ok()).flatten();
         let device = queue.as_ref().unwrap_or(&union.device);
-        let mut buffer = vec![0; BUFFER];
+        // The kernel answers by itself what it hands to a dying server, if it has to get the memory
+        // for it first: where another takes over, all of it is there from the start.
+        let mut buffer = vec![u8::from(union.lasting.is_some()); BUFFER];
         let mut out = Vec::with_capacity(BUFFER);
         while let Some(length) = next_request(device, &mut buffer) {
             self.taken();

@@ -16,6 +16,7 @@ use crate::union::control::Said;
 use crate::union::dircache::DirCache;
 use crate::union::handle::Handles;
 use crate::union::kept::Missing;
+use crate::union::lasting::Lasting;
 use crate::union::links::{Link, Linked, Links};
 use crate::union::marks::Entry;
 use crate::union::marks::redirect::Merging;
@@ -57,6 +58,8 @@ pub(crate) struct Union {
     pub(crate) extended_setxattr: AtomicBool,
     /// Directories whose rest a thread reads, or is about to.
     pub(crate) reading_ahead: AtomicUsize,
+    /// What outlives the server, if anything does.
+    pub(crate) lasting: Option<Arc<Lasting>>,
 }
 
 /// What was done so far.
@@ -121,10 +124,20 @@ impl Union {
         target: PathBuf,
         limit: u64,
         transport: Transport,
+        lasting: Option<Arc<Lasting>>,
     ) -> Res<Self> {
         let top = members.branches.first().ok_or(Errno::INVAL)?;
         let stat = stat_fd(&top.root)?;
-        let devices = file_systems(&members.branches);
+        let kept = lasting.as_ref().map(|it| it.file_systems());
+        let devices = match kept.filter(|kept| !kept.is_empty()) {
+            Some(kept) => kept,
+            None => file_systems(&members.branches),
+        };
+        if let Some(lasting) = &lasting {
+            for count in 1..=devices.len() {
+                lasting.keep_file_system(&devices[..count]);
+            }
+        }
         let root = Seen {
             ino: ROOT,
             kind: libc::S_IFDIR,
@@ -140,9 +153,9 @@ impl Union {
             changing: Mutex::new(()),
             said: Said::default(),
             forgetting: AtomicBool::new(false),
-            table: Table::new(root),
+            table: Table::new(root, lasting.clone()),
             dirs: DirCache::new(room),
-            handles: Handles::default(),
+            handles: Handles::new(lasting.clone()),
             missing: Missing::default(),
             watching: Watching::default(),
             links: Links::default(),
@@ -159,6 +172,7 @@ impl Union {
             can_pass: AtomicBool::new(false),
             extended_setxattr: AtomicBool::new(false),
             reading_ahead: AtomicUsize::new(0),
+            lasting,
         };
         union.load_links(&union.members());
         Ok(union)
@@ -216,6 +230,7 @@ impl Union {
                 }
                 let look = self.look(members, &parent, &name, true)?;
                 let (at, stat) = look.top.as_ref().ok_or(Errno::NOENT)?;
+                self.still_means(members, node, &look)?;
                 (*at, Real::of(stat), look.places().ok_or(Errno::STALE)?)
             }
         };
@@ -427,7 +442,7 @@ impl Union {
     }
 
     /// Finds a node again after the branches have changed.
-    fn relocate(
+    pub(crate) fn relocate(
         &self,
         members: &Members,
         node: &Arc<Node>,

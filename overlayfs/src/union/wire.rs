@@ -71,6 +71,8 @@ pub(crate) mod cap {
     pub(crate) const SETXATTR_EXT: u64 = 1 << 29;
     pub(crate) const INIT_EXT: u64 = 1 << 30;
     pub(crate) const PASSTHROUGH: u64 = 1 << 37;
+    /// What was read and not answered can be asked for again.
+    pub(crate) const HAS_RESEND: u64 = 1 << 39;
     /// The mount may be given other owners; only what makes objects tells who asks.
     pub(crate) const ALLOW_IDMAP: u64 = 1 << 40;
     pub(crate) const OVER_IO_URING: u64 = 1 << 41;
@@ -103,6 +105,8 @@ pub(crate) mod fopen {
 pub(crate) mod notify {
     pub(crate) const INVAL_INODE: i32 = 2;
     pub(crate) const INVAL_ENTRY: i32 = 3;
+    /// All requests that were read and not answered come again.
+    pub(crate) const RESEND: i32 = 7;
     /// Flag of INVAL_ENTRY: the name is looked up anew and stays if it is the same.
     pub(crate) const EXPIRE_ONLY: u32 = 1;
 }
@@ -120,7 +124,20 @@ pub(crate) struct Header {
     pub(crate) gid: u32,
 }
 
+/// The mark on the number of a request that another server has read.
+const RESENT: u64 = 1 << 63;
+
 impl Header {
+    /// Whether another server has read the request, and may have carried it out.
+    pub(crate) fn is_resent(&self) -> bool {
+        self.unique & RESENT != 0
+    }
+
+    /// The number that the request had when it was read first.
+    pub(crate) fn first_unique(&self) -> u64 {
+        self.unique & !RESENT
+    }
+
     /// The length of the whole request, and its header.
     fn read(bytes: &[u8]) -> Result<(usize, Self), Errno> {
         let mut args = Args {

@@ -81,6 +81,7 @@ pub(crate) fn mount(lab: &Lab, options: &str) {
     };
     match transport.as_str() {
         "" => run(options),
+        _ if options.contains("recover") => run(options), // it has one transport only
         "ring" => {
             rings::switched(true, || run(&format!("{options},transport=ring")));
             let status = status(lab);

@@ -32,6 +32,7 @@ impl<'a> Served<'a> {
         };
         match transport.as_str() {
             "" => start(options),
+            _ if options.contains("recover") => start(options), // it has one transport only
             "ring" => rings::switched(true, || start(&format!("{options},transport=ring"))),
             other => start(&format!("{options},transport={other}")),
         }
@@ -58,6 +59,22 @@ impl<'a> Served<'a> {
     /// The server's process.
     pub(crate) fn server(&self) -> i32 {
         self.server.pid()
+    }
+
+    /// The server's process where the union was mounted with `recover`: the child of its holder.
+    #[track_caller]
+    pub(crate) fn held_server(&self) -> i32 {
+        let holder = self.server.pid();
+        let children = format!("/proc/{holder}/task/{holder}/children");
+        let children = std::fs::read_to_string(children).unwrap();
+        children.trim().parse().unwrap()
+    }
+
+    /// Kills a server that another one takes over from.
+    #[track_caller]
+    pub(crate) fn kill_held(&self) {
+        let server = nix::unistd::Pid::from_raw(self.held_server());
+        nix::sys::signal::kill(server, nix::sys::signal::Signal::SIGKILL).unwrap();
     }
 
     /// Does something with the mounted union.

@@ -92,6 +92,9 @@ fn add_note(notes: &mut String, target: &str, status: &Status) {
     if !matches!(status.form.as_str(), "" | "aufs") {
         let _ = write!(notes, ",whform={}", status.form);
     }
+    if status.recovers {
+        let _ = write!(notes, ",recover (restarted {} times)", status.restarts);
+    }
     match status.unwatched.as_str() {
         "" => notes.push('\n'),
         reason => {
