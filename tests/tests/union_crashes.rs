@@ -225,6 +225,43 @@ fn dies(ground: &Ground<'_>, case: &Case, known: &Known, fate: Fate) -> Vec<Stri
     wrong
 }
 
+/// Kills a server that another one takes over from, and looks at the union as it goes on.
+fn goes_on(ground: &Ground<'_>, case: &Case, known: &Known, fate: Fate) -> Vec<String> {
+    ground.fresh(case);
+    let branches = format!("{},recover", case.branches);
+    let union = Served::new(ground.lab, &ground.at, &branches);
+    assert_eq!(union.enter(case.first), Ok(()), "{}", case.what);
+    let status = || {
+        let ls = ground.lab.rbox(["union", "ls", "--json", "m"]);
+        ls.directory(&ground.at).run().success().json()["status"].clone()
+    };
+    let numbers = union.enter(numbers);
+    let tracer = Tracer::attach(union.held_server(), fate);
+    let done = union.enter(case.act);
+    let calls = tracer.finish(|| union.ask());
+    let (Fate::DiesBefore(at) | Fate::DiesAfter(at)) = fate else {
+        panic!("{fate:?} is no death");
+    };
+    assert_eq!(calls.len(), at, "{}: {fate:?}, but {calls:?}", case.what);
+    let now = look(&union, case, &numbers);
+    let mut wrong = neither(&now, known);
+    if done.is_ok() && !differences(&now, &known.after.0).is_empty() {
+        wrong.push("it was said to be done".into());
+    }
+    // What a move had left behind may be in the way of the next.
+    let is_full = done == Err(Errno::NOSPC) && case.branches.contains("moveonenospc");
+    if !matches!(done, Ok(()) | Err(Errno::IO)) && !is_full {
+        wrong.push(format!("it answered {done:?}"));
+    }
+    if status()["restarts"] != 1 {
+        wrong.push(format!("{}", status()));
+    }
+    wrong.extend(remove_all(ground, case, &union, &known.before.0));
+    union.unmount();
+    ground.clear();
+    wrong
+}
+
 fn neither(now: &View, known: &Known) -> Vec<String> {
     let (old, new) = (
         differences(now, &known.before.0),
@@ -386,6 +423,49 @@ fn examine(cases: &[Case], errors: &[Errno]) {
         );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The same with `recover`: the server dies at every call, and its mount goes on.
+fn examine_recovery(cases: &[Case]) {
+    let lab = Lab::new();
+    let ground = Ground::new(&lab);
+    let mut wrong = Vec::new();
+    for case in cases {
+        let known = known(&ground, case);
+        let count = known.calls.len();
+        let deaths = (1..=count).map(Fate::DiesBefore);
+        for fate in deaths.chain([Fate::DiesAfter(count)]) {
+            let lines = goes_on(&ground, case, &known, fate);
+            if !lines.is_empty() {
+                let text = lines.join("\n    ");
+                wrong.push(format!("{}: {fate:?}:\n    {text}", case.what));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_crashes_with_recover_in_copies_and_moves() {
+    examine_recovery(COPY_UPS);
+    examine_recovery(MOVES);
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_crashes_with_recover_in_renames() {
+    examine_recovery(RENAMES);
+    examine_recovery(DIRECTORY_RENAMES);
+    examine_recovery(REDIRECTS);
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_crashes_with_recover_in_other_changes() {
+    examine_recovery(REMOVALS);
+    examine_recovery(CREATIONS);
+    examine_recovery(HARD_LINKS);
 }
 
 #[test]

@@ -144,3 +144,43 @@ fn privileged_union_volume_outlives_no_monitor() {
     nothing_is_left(&lab);
     assert_eq!(lab.sh("cat /run/b/top/one /run/b/low/two"), "top\nlow");
 }
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_volume_with_recover_outlives_its_server() {
+    let lab = branches();
+    let volume = "/run/b/top=rw:/run/b/low=ro:/data:recover";
+    lab.rbox([
+        "run",
+        "-d",
+        "--name",
+        "lives",
+        "-v",
+        volume,
+        "-w",
+        "/data/dir",
+    ])
+    .args(["busybox", "sh", "-c"])
+    .arg("exec 3>../log; while sleep 0.05; do cat three >&3 || exit 1; done")
+    .run()
+    .success();
+    let lines = || {
+        lab.sh("cat /run/b/top/log | wc -l")
+            .parse::<usize>()
+            .unwrap()
+    };
+    for _ in 0..3 {
+        lab.sh("kill -9 $(rbox union ls --json | sed 's/.*server.:\\([0-9]*\\).*/\\1/')");
+        let before = lines();
+        eventually("it goes on in its directory", || lines() > before + 2);
+    }
+    assert_eq!(
+        lab.sh("rbox exec lives cat /data/one; rbox rm -f lives"),
+        "top\nlives"
+    );
+    assert_eq!(lab.sh("sort -u /run/b/top/log"), "low");
+    nothing_is_left(&lab);
+    eventually("neither server nor holder is left", || {
+        lab.sh("pgrep -c rbox || :") == "0"
+    });
+}

@@ -291,6 +291,7 @@ fn agrees(branches: &str, options: &str) {
     });
     let serve = || Served::new(&lab, &top, &format!("dirs={branches}{options}"));
     let mut union = serve();
+    let mut deaths = 0;
     while (trial.number as u64) < steps {
         union.enter(|_| {
             trial.edit(5);
@@ -302,7 +303,16 @@ fn agrees(branches: &str, options: &str) {
             trial.look();
         });
         trial.fail_if_wrong(seed);
-        if trial.chance.below(6) == 0 {
+        let dies = trial.chance.below(6) == 0;
+        if dies && options.contains("recover") {
+            deaths += 1;
+            if deaths < 10 {
+                trial
+                    .done
+                    .push("kill -9 of the server, which comes back".to_owned());
+                union.kill_held();
+            }
+        } else if dies {
             trial.done.push("kill -9 of the server".to_owned());
             union.kill();
             union = serve();
@@ -339,6 +349,12 @@ fn privileged_union_agrees_with_its_model_of_a_read_only_top() {
 #[ignore = "needs root: run by cargo xtask test"]
 fn privileged_union_agrees_with_its_model_while_it_is_notified() {
     agrees("a=rw:b=rw:c=ro+wh", ",udba=notify");
+}
+
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_union_agrees_with_its_model_while_servers_take_over() {
+    agrees("a=rw:b=rw:c=ro+wh", ",recover");
 }
 
 #[test]

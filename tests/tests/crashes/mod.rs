@@ -68,6 +68,16 @@ pub(crate) const COPY_UPS: &[Case] = &[
     case("append to a lower file", "b/d/e/f# b/d/e/g=1", |m| {
         append(&m.join("d/e/f"), b"new")
     }),
+    case("append to a lower file that is read", "b/d/f#", |m| {
+        let reader = open(m.join("d/f"), OFlags::RDONLY, Mode::empty())?;
+        append(&m.join("d/f"), b"new")?;
+        let size = fs::metadata(m.join("d/f")).map_err(of)?.len();
+        let mut end = [0; 4];
+        match rustix::io::pread(&reader, &mut end, size - 3)? {
+            3 if end.starts_with(b"new") => Ok(()),
+            _ => Err(Errno::NODATA), // what it was before the copy
+        }
+    }),
     case("chmod of a lower directory", "b/d/e/f=1", |m| {
         fs::set_permissions(m.join("d/e"), PermissionsExt::from_mode(0o711)).map_err(of)
     }),
@@ -110,6 +120,20 @@ pub(crate) const RENAMES: &[Case] = &[
     case("rename of a lower file", "b/d/f# b/e/x/y=1", |m| {
         rename(m, "d/f", "e/x/f", RenameFlags::empty())
     }),
+    case(
+        "rename of a lower file that is open",
+        "b/d/f# b/e/x/y=1",
+        |m| {
+            let reader = open(m.join("d/f"), OFlags::RDONLY, Mode::empty())?;
+            let done = rename(m, "d/f", "e/x/f", RenameFlags::empty());
+            let mode = Mode::from_raw_mode(rustix::fs::fstat(&reader)?.st_mode);
+            match rustix::fs::fchmod(&reader, mode) {
+                // What was changed must not be a file that nobody finds.
+                Ok(()) if rustix::fs::fstat(&reader)?.st_nlink == 0 => Err(Errno::NODATA),
+                _ => done,
+            }
+        },
+    ),
     case("rename of a lower file over one", "b/d/f# b/e/x/f=1", |m| {
         rename(m, "d/f", "e/x/f", RenameFlags::empty())
     }),
