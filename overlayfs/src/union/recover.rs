@@ -61,6 +61,9 @@ pub(crate) fn check(options: &Options) -> Result<(), UnionError> {
     if options.settings.direct_changes != DirectChanges::Reval {
         return Err(refuse(NEEDS_REVAL));
     }
+    if options.settings.small_numbers {
+        return Err(refuse("which number inode32 shows would go with a server"));
+    }
     Ok(())
 }
 
@@ -253,6 +256,8 @@ mod tests {
             ("recover,transport=ring", "transport=device"),
             ("recover,udba=notify", "udba=reval"),
             ("recover,udba=none", "udba=reval"),
+            ("recover,inode32", "inode32"),
+            ("recover,inode64", ""),
         ] {
             let done = check(&Options::parse(words).unwrap());
             let said = done.err().map(|error| error.to_string());
