@@ -98,7 +98,7 @@ impl Mount {
             }
             (
                 "sum" | "nosum" | "volatile" | "plink" | "noplink" | "dirren" | "nodirren"
-                | "inode32" | "inode64",
+                | "recover" | "norecover" | "inode32" | "inode64",
                 None,
             ) => {
                 self.union.insert(key, json!(""));
@@ -362,8 +362,8 @@ mod tests {
                 r#"{"Type":"volume","Source":"n","Target":"/d","VolumeOptions":{"DriverConfig":{"Options":{"o":"a,b"}}}}"#,
             ),
             (
-                "type=union,dirs=/a=rw:/b=ro,create=mfsrr:1G,noplink,sum,dst=/d,ro",
-                r#"{"Type":"union","Target":"/d","ReadOnly":true,"UnionOptions":{"dirs":"/a=rw:/b=ro","create":"mfsrr:1G","noplink":"","sum":""}}"#,
+                "type=union,dirs=/a=rw:/b=ro,create=mfsrr:1G,noplink,sum,recover,dst=/d,ro",
+                r#"{"Type":"union","Target":"/d","ReadOnly":true,"UnionOptions":{"dirs":"/a=rw:/b=ro","create":"mfsrr:1G","noplink":"","sum":"","recover":""}}"#,
             ),
         ];
         for (text, want) in cases {
