@@ -334,6 +334,7 @@ impl Union {
             return Err(busy(&branch.path, text));
         }
         self.keep_members(&new, &options.named)?;
+        self.file_systems.add(&new.branches);
         self.load_links(&new);
         let kept_something = old.keep_something();
         self.start_watching(&new);

@@ -15,9 +15,10 @@ use rustix::io::Errno;
 use crate::union::Res;
 use crate::union::branch::{Branch, COPIES};
 use crate::union::marks::{Marks, work_name};
+use crate::union::origins::{ORIGIN, Origin};
 use crate::union::permission::XattrClasses;
 use crate::union::plink::Counts;
-use crate::union::tree::{ORIGIN, Union, fd_path, kind_of, stat_fd};
+use crate::union::tree::{Union, fd_path, kind_of, stat_fd};
 
 pub(crate) fn times_of(stat: &Statx) -> Timestamps {
     let time = |time: &rustix::fs::StatxTimestamp| Timespec {
@@ -47,7 +48,7 @@ pub(crate) struct Copy<'a> {
     pub(crate) branch: &'a Branch,
     pub(crate) source: &'a OwnedFd,
     pub(crate) stat: &'a Statx,
-    pub(crate) note: Option<u64>,
+    pub(crate) note: Option<Origin>,
     pub(crate) truncate: bool,
     /// How many names it will stand for, if more than one.
     pub(crate) names: Option<u32>,
@@ -252,14 +253,13 @@ pub(crate) fn note_origin(
     union: &Union,
     branch: &Branch,
     copy: impl AsFd,
-    origin: Option<u64>,
+    origin: Option<Origin>,
 ) -> Res<()> {
     let Some(origin) = origin else { return Ok(()) };
     let stat = stat_fd(copy.as_fd())?;
-    let mut note = stat.stx_ino.to_le_bytes().to_vec();
-    note.extend_from_slice(&origin.to_le_bytes());
+    let note = origin.note(stat.stx_ino);
     if setxattr(fd_path(copy), ORIGIN, &note, XattrFlags::empty()).is_err() {
-        union.remember_origin(&stat, origin);
+        union.remember_origin(&stat, origin.number);
     }
     if !branch.has_copies.swap(true, Ordering::Relaxed) {
         let _ = setxattr(fd_path(&*branch.root), COPIES, b"1", XattrFlags::empty());

@@ -14,6 +14,7 @@ use crate::union::copy::{Copy, copy_metadata, note_origin, times_of};
 use crate::union::links::{Link, Linked};
 use crate::union::marks::{Marks, work_name};
 use crate::union::node::{Node, Places, Real};
+use crate::union::origins::Origin;
 use crate::union::policy;
 use crate::union::tree::{Reach, Union, fd_path, kind_of, stat_at, stat_fd};
 
@@ -81,7 +82,7 @@ impl Union {
         let source = self.dir_fd(members, node, top)?;
         let before = stat_fd(&above)?;
         let branch = members.branch(at);
-        let note = (at < top).then_some(node.ino);
+        let note = (at < top).then(|| self.origin(members, node.ino, top));
         let marks = members.marks();
         let made_now = copy_dir((self, marks), branch, &source, &above, &name, note);
         keep_times(&above, &before);
@@ -223,12 +224,13 @@ impl Union {
             }
         };
         let names = self.names(&stat);
+        let origin = self.origin(members, node.ino, at);
         let copy = Copy {
             union: self,
             branch: members.branch(target),
             source: &source,
             stat: &stat,
-            note: (names < 2).then_some(node.ino),
+            note: (names < 2).then_some(origin),
             truncate,
             names: None,
         };
@@ -239,7 +241,7 @@ impl Union {
                 let before = stat_fd(&dir)?;
                 let link = match members.key_of(at, &stat) {
                     Some(key) if names > 1 && members.settings.links_names() => {
-                        let note = Some(node.ino);
+                        let note = Some(origin);
                         let names = Some(names);
                         let copy = Copy {
                             note,
@@ -337,7 +339,7 @@ fn copy_dir(
     source: &OwnedFd,
     above: &OwnedFd,
     name: &CStr,
-    note: Option<u64>,
+    note: Option<Origin>,
 ) -> Res<bool> {
     let work = work_name();
     mkdirat(above, &work, Mode::RWXU)?;

@@ -2,7 +2,7 @@
 //! shares with the process that holds its descriptors.
 //!
 //! ```text
-//! header │ branches, two times │ opens, a slot each │ nodes, a slot each
+//! header, file systems │ branches, two times │ opens, a slot each │ nodes, a slot each
 //! ```
 //!
 //! Whatever the kernel is told is written here first, so that what it knows is never missing; what
@@ -51,17 +51,22 @@ pub(crate) enum Word {
     Branches,
     /// How many file systems have numbers.
     FileSystems,
+    /// Of how many places it was said which file system they are on.
+    Places,
 }
 
 const HEADER: usize = 16;
 /// File systems that keep their numbers.
 const FILE_SYSTEMS: usize = 1024;
+/// Places of branches that stay on their file systems.
+const PLACES: usize = 1024;
 /// Words for the branches, each time.
 const BRANCHES: usize = 1 << 20;
 const OPEN_SLOTS: usize = 1 << 20;
 const NODE_SLOTS: usize = 1 << 23;
 
-const BRANCHES_AT: usize = HEADER + FILE_SYSTEMS;
+const PLACES_AT: usize = HEADER + FILE_SYSTEMS;
+const BRANCHES_AT: usize = PLACES_AT + 2 * PLACES;
 const OPENS_AT: usize = BRANCHES_AT + 2 * BRANCHES;
 const NODES_AT: usize = OPENS_AT + OPEN_SLOTS * opens::SIZE;
 const END: usize = NODES_AT + NODE_SLOTS * nodes::SIZE;
@@ -137,6 +142,29 @@ impl Lasting {
             self.words[HEADER + at].store(device, Ordering::Release);
             self.set(Word::FileSystems, devices.len() as u64);
         }
+    }
+
+    /// Places of branches, each with the number of its file system.
+    pub(crate) fn places(&self) -> Vec<(u64, u64)> {
+        let count = usize::try_from(self.get(Word::Places)).unwrap_or(0);
+        let words = &self.words[PLACES_AT..][..2 * count.min(PLACES)];
+        let (pairs, _) = words.as_chunks::<2>();
+        let load = |word: &AtomicU64| word.load(Ordering::Acquire);
+        pairs
+            .iter()
+            .map(|[place, at]| (load(place), load(at)))
+            .collect()
+    }
+
+    /// Writes one more down; the caller sees to it that nobody else does meanwhile.
+    pub(crate) fn keep_place(&self, place: u64, file_system: u64) {
+        let count = self.get(Word::Places);
+        let Some(at) = usize::try_from(count).ok().filter(|&at| at < PLACES) else {
+            return;
+        };
+        self.words[PLACES_AT + 2 * at].store(place, Ordering::Release);
+        self.words[PLACES_AT + 2 * at + 1].store(file_system, Ordering::Release);
+        self.set(Word::Places, count + 1);
     }
 }
 
@@ -219,6 +247,10 @@ mod tests {
         let lasting = Lasting::new().unwrap();
         lasting.keep_file_system(&[7]);
         lasting.keep_file_system(&[7, 5]);
+        assert_eq!(lasting.file_systems(), [7, 5]);
+        lasting.keep_place(0xfeed, 1);
+        lasting.keep_place(0xbeef, 0);
+        assert_eq!(lasting.places(), [(0xfeed, 1), (0xbeef, 0)]);
         assert_eq!(lasting.file_systems(), [7, 5]);
     }
 }

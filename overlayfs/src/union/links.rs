@@ -19,7 +19,7 @@ use crate::union::Res;
 use crate::union::branch::{Branch, Members, device_of, lock};
 use crate::union::node::{Node, NumberMap, Real};
 use crate::union::plink::{Counts, Key, born, for_each_name};
-use crate::union::tree::{Look, Reach, Union, kind_of, origin_of, stat_at};
+use crate::union::tree::{Look, Reach, Union, kind_of, stat_at};
 
 /// One file that is shown by its copy.
 #[derive(Debug)]
@@ -392,7 +392,7 @@ impl Union {
 
     /// The number that a copy is known by: the one that its origin has, or had.
     fn number_of(&self, (dir, name): (&OwnedFd, &CStr), copy: &Statx, origin: Identity) -> u64 {
-        let noted = origin_of(dir, name, copy.stx_ino);
+        let noted = self.noted_number(dir, name, copy.stx_ino);
         let noted = noted.or_else(|| self.remembered_origin(copy));
         noted.unwrap_or_else(|| {
             let above = self.links.read().by_copy.get(&origin).cloned();

@@ -41,6 +41,7 @@ mod newest;
 mod node;
 mod numbers;
 pub mod options;
+mod origins;
 mod permission;
 pub mod places;
 mod plink;

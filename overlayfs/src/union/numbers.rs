@@ -2,12 +2,11 @@
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::union::branch::{Branch, lock};
 use crate::union::node::ROOT;
-use crate::union::tree::{Union, origin_of};
+use crate::union::tree::Union;
 
 /// Numbers of a branch's entries, as listings show them.
 #[derive(Debug)]
@@ -25,7 +24,7 @@ impl EntryNumbers<'_> {
         }
         let plain = number_in(self.file_system, ino);
         if self.has_copies {
-            if let Some(origin) = origin_of(dir, name, ino) {
+            if let Some(origin) = self.union.noted_number(dir, name, ino) {
                 return origin;
             }
             if let Some(&origin) = lock(&self.union.origins).get(&plain) {
@@ -36,19 +35,8 @@ impl EntryNumbers<'_> {
     }
 }
 
-/// The file systems of branches, each once: their order tells their numbers apart, in every mount of
-/// the same list alike.
-pub(crate) fn file_systems(branches: &[Arc<Branch>]) -> Vec<u64> {
-    let mut devices = Vec::new();
-    for branch in branches {
-        if !devices.contains(&branch.device) {
-            devices.push(branch.device);
-        }
-    }
-    devices
-}
-
-fn number_in(file_system: usize, ino: u64) -> u64 {
+/// The number of an inode of one of the file systems in the union.
+pub(crate) fn number_in(file_system: usize, ino: u64) -> u64 {
     let number = ino ^ ((file_system as u64) << 48);
     if number <= ROOT {
         number | (0xffff << 48)
@@ -63,28 +51,13 @@ impl Union {
         EntryNumbers {
             union: self,
             device: branch.device,
-            file_system: self.file_system(branch.device),
+            file_system: self.file_systems.of_device(branch.device),
             has_copies: branch.has_copies.load(Ordering::Relaxed),
         }
     }
 
     /// A number unique over all file systems of the union: that of the first keeps its own.
     pub(crate) fn plain_ino(&self, device: u64, ino: u64) -> u64 {
-        number_in(self.file_system(device), ino)
-    }
-
-    /// Which of the union's file systems a device number is.
-    fn file_system(&self, device: u64) -> usize {
-        let mut devices = lock(&self.devices);
-        devices
-            .iter()
-            .position(|&known| known == device)
-            .unwrap_or_else(|| {
-                devices.push(device);
-                if let Some(lasting) = &self.lasting {
-                    lasting.keep_file_system(&devices);
-                }
-                devices.len() - 1
-            })
+        number_in(self.file_systems.of_device(device), ino)
     }
 }

@@ -22,13 +22,10 @@ use crate::union::marks::Entry;
 use crate::union::marks::redirect::Merging;
 use crate::union::moved::Route;
 use crate::union::node::{Node, NumberMap, Places, ROOT, Real, Seen, Table};
-use crate::union::numbers::file_systems;
 use crate::union::options::Transport;
+use crate::union::origins::FileSystems;
 use crate::union::small_numbers::SmallNumbers;
 use crate::union::watch::Watching;
-
-/// Where a copy came from: its own number and the number that it is known by.
-pub(crate) const ORIGIN: &CStr = c"trusted.rbox.origin";
 
 /// The served file system.
 #[derive(Debug)]
@@ -43,7 +40,7 @@ pub(crate) struct Union {
     pub(crate) missing: Missing,
     pub(crate) watching: Watching,
     pub(crate) links: Links,
-    pub(crate) devices: Mutex<Vec<u64>>,
+    pub(crate) file_systems: FileSystems,
     pub(crate) small_numbers: SmallNumbers,
     /// Copies on branches that cannot keep the origin themselves.
     pub(crate) origins: Mutex<NumberMap<u64, u64>>,
@@ -128,16 +125,7 @@ impl Union {
     ) -> Res<Self> {
         let top = members.branches.first().ok_or(Errno::INVAL)?;
         let stat = stat_fd(&top.root)?;
-        let kept = lasting.as_ref().map(|it| it.file_systems());
-        let devices = match kept.filter(|kept| !kept.is_empty()) {
-            Some(kept) => kept,
-            None => file_systems(&members.branches),
-        };
-        if let Some(lasting) = &lasting {
-            for count in 1..=devices.len() {
-                lasting.keep_file_system(&devices[..count]);
-            }
-        }
+        let file_systems = FileSystems::new(&members.branches, lasting.clone());
         let root = Seen {
             ino: ROOT,
             kind: libc::S_IFDIR,
@@ -159,7 +147,7 @@ impl Union {
             missing: Missing::default(),
             watching: Watching::default(),
             links: Links::default(),
-            devices: Mutex::new(devices),
+            file_systems,
             small_numbers: SmallNumbers::default(),
             origins: Mutex::default(),
             turn: AtomicU64::new(0),
@@ -381,7 +369,7 @@ impl Union {
     pub(crate) fn ino(&self, branch: &Branch, fd: impl AsFd, name: &CStr, stat: &Statx) -> u64 {
         let plain = self.plain_ino(device_of(stat), stat.stx_ino);
         if branch.has_copies.load(Ordering::Relaxed) {
-            if let Some(origin) = origin_of(fd, name, stat.stx_ino) {
+            if let Some(origin) = self.noted_number(fd, name, stat.stx_ino) {
                 return origin;
             }
             if let Some(&origin) = lock(&self.origins).get(&plain) {
@@ -560,14 +548,4 @@ pub(crate) fn name_path(dir: impl AsFd, name: &CStr) -> Vec<u8> {
     path.push(b'/');
     path.extend_from_slice(name.to_bytes());
     path
-}
-
-/// What a copy says of its origin; nothing if the note was copied along with the file.
-pub(crate) fn origin_of(dir: impl AsFd, name: &CStr, own: u64) -> Option<u64> {
-    let mut note = [0_u8; 16];
-    let length = sys::xattr::get_at(dir, name, ORIGIN, &mut note).ok()?;
-    let (noted_own, origin) = note.split_at(8);
-    let noted_own = u64::from_le_bytes(noted_own.try_into().ok()?);
-    let origin = u64::from_le_bytes(origin.try_into().ok()?);
-    (length == 16 && noted_own == own).then_some(origin)
 }
