@@ -76,8 +76,10 @@ impl Engine {
     /// # Errors
     /// When the run directory cannot be removed.
     pub(crate) fn clear_up(&self, id: &ContainerId, claim: Claim) -> Result<()> {
+        // One that makes the directory, to begin with the container, signs later: nobody died there.
+        let has_begun = claim.run().monitor()?.is_some();
         self.take_back(id, claim.run());
-        if let Ok(container) = self.store().load(id) {
+        if has_begun && let Ok(container) = self.store().load(id) {
             self.record_death(&container)?;
         }
         claim.clear()

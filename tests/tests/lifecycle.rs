@@ -464,3 +464,18 @@ fn privileged_lifecycle_many_at_once() {
     lab.sh("rbox rm -f $(rbox ps -aq) > /dev/null");
     Snapshot::take(&lab).nothing_left_since(&before, "removing twenty containers");
 }
+
+/// A start makes the run directory, and takes its lock a moment later: whoever looks in between
+/// must not take the container for one whose monitor died, which with `--rm` would remove it.
+#[test]
+#[ignore = "needs root: run by cargo xtask test"]
+fn privileged_lifecycle_a_start_that_has_just_begun_is_left_alone() {
+    let lab = Lab::with_busybox();
+    lab.sh("rbox run --rm busybox true");
+    let id = lab.sh("rbox create --rm --name begun busybox echo works");
+    let run = format!("/run/rbox/containers/{id}");
+    lab.sh(&format!("mkdir {run}"));
+    assert_eq!(lab.sh("rbox ps -a --format '{{.Names}}'"), "begun");
+    assert_eq!(lab.sh("rbox start -a begun"), "works");
+    assert_eq!(lab.sh("rbox ps -aq"), "");
+}
