@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::lab::Lab;
+use crate::wait::until;
 
 /// The state of a lab, as sorted lines under headings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,13 +116,17 @@ impl Snapshot {
         format!("{}{gone}", self.added_since(earlier))
     }
 
-    /// Nothing may have come to stay since the earlier snapshot.
+    /// Nothing may have come to stay in the lab since this snapshot.
     ///
     /// # Panics
     /// When something is left.
     #[track_caller]
-    pub fn nothing_left_since(&self, earlier: &Snapshot, after: &str) {
-        let left = self.added_since(earlier);
+    pub fn nothing_left_in(&self, lab: &Lab, after: &str) {
+        // Who waits for a container is told of its end by the monitor, which ends a moment later.
+        let known = self.parts.get("processes").cloned().unwrap_or_default();
+        let have_ended = || processes(lab).is_subset(&known).then_some(());
+        let _ = until(Duration::from_secs(10), have_ended);
+        let left = Self::take(lab).added_since(self);
         assert!(left.is_empty(), "left behind after {after}:\n{left}");
     }
 }

@@ -133,7 +133,7 @@ fn privileged_bad_command_lines() {
         // What was created and could not start stays, as in Docker.
         lab.sh("for id in $(rbox ps -aq); do rbox rm $id > /dev/null; done");
     }
-    Snapshot::take(&lab).nothing_left_since(&before, "bad command lines");
+    before.nothing_left_in(&lab, "bad command lines");
     assert_eq!(lab.rbox(["ps", "-aq"]).run().success().text(), "");
 }
 
@@ -172,7 +172,7 @@ fn privileged_bad_programs() {
                 "{}",
                 output.errors()
             );
-            Snapshot::take(&lab).nothing_left_since(&before, &words.join(" "));
+            before.nothing_left_in(&lab, &words.join(" "));
         }
     }
 }
@@ -225,7 +225,7 @@ fn privileged_bad_machines() {
         "No space left on device",
     );
     lab.sh("umount /run/rbox");
-    Snapshot::take(&lab).nothing_left_since(&before, "a full state directory");
+    before.nothing_left_in(&lab, "a full state directory");
     // Read-only where it must write.
     lab.sh("mount -o remount,ro /var/lib");
     fails(
@@ -252,7 +252,7 @@ fn privileged_bad_machines() {
             "true",
         ]);
     fails(&command, 125, "iptables");
-    Snapshot::take(&lab).nothing_left_since(&before, "a machine without iptables");
+    before.nothing_left_in(&lab, "a machine without iptables");
 }
 
 #[test]

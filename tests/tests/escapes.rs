@@ -244,7 +244,7 @@ fn privileged_escape_by_a_proc_that_is_none() {
         }
         lab.rbox(["rmi", "-f", "evil"]).run().success();
     }
-    Snapshot::take(&lab).nothing_left_since(&before, "images without a real /proc");
+    before.nothing_left_in(&lab, "images without a real /proc");
 }
 
 #[test]
@@ -529,5 +529,5 @@ fn privileged_containers_end_with_their_monitor() {
         .success();
     lab.rbox(["start", "orphan"]).run().success();
     lab.rbox(["rm", "-f", "orphan"]).run().success();
-    Snapshot::take(&lab).nothing_left_since(&before, "the death of a monitor");
+    before.nothing_left_in(&lab, "the death of a monitor");
 }

@@ -83,7 +83,7 @@ fn privileged_events_as_they_come() {
     let events = [
         "events",
         "--since",
-        "0",
+        "1", // "0" would be a duration: from now on, while the first event may be older
         "--format",
         "{{.Action}} {{.Actor.ID}}",
         "-f",

@@ -108,7 +108,7 @@ fn privileged_explain_does_nothing() {
         .run()
         .success();
     assert!(output.text().contains("0.0.0.0-8080"), "{}", output.text());
-    Snapshot::take(&lab).nothing_left_since(&before, "an explanation");
+    before.nothing_left_in(&lab, "an explanation");
     assert_eq!(lab.rbox(["ps", "-aq"]).run().success().text(), "");
     // what run would refuse is refused
     lab.rbox(["explain", "run", "nope"])

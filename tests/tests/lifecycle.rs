@@ -364,7 +364,7 @@ fn privileged_lifecycle_rm() {
         .success();
     let output = lab.rbox(["rm", "-f", "two", "three"]).run().success();
     assert_eq!(output.lines(), ["two", "three"]);
-    Snapshot::take(&lab).nothing_left_since(&before, "rm -f of two containers");
+    before.nothing_left_in(&lab, "rm -f of two containers");
     let output = lab.rbox(["rm", "-f", "nope"]).run().success();
     assert!(output.errors().contains("No such container: nope"));
     let output = lab.rbox(["rm", "nope", &id[..8]]).run().code(1);
@@ -449,7 +449,7 @@ fn privileged_lifecycle_many_at_once() {
             .text(),
         ""
     );
-    Snapshot::take(&lab).nothing_left_since(&before, "twenty containers at once");
+    before.nothing_left_in(&lab, "twenty containers at once");
     let script = "for i in $(seq 1 20); do rbox run -d --name c$i busybox sleep 1000 > o$i 2>&1 || echo $i: $(cat o$i) & done; wait";
     assert_eq!(
         lab.command("sh")
@@ -462,7 +462,7 @@ fn privileged_lifecycle_many_at_once() {
     let all = lab.sh("for i in $(seq 1 20); do rbox inspect -f '{{.NetworkSettings.IPAddress}}' c$i; done | sort -u | wc -l");
     assert_eq!(all, "20", "addresses were given twice");
     lab.sh("rbox rm -f $(rbox ps -aq) > /dev/null");
-    Snapshot::take(&lab).nothing_left_since(&before, "removing twenty containers");
+    before.nothing_left_in(&lab, "removing twenty containers");
 }
 
 /// A start makes the run directory, and takes its lock a moment later: whoever looks in between

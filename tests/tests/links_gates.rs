@@ -71,7 +71,7 @@ fn follows_both_sides(hand: &'static str) {
     });
     eventually("its rules are gone", || host.rules().is_empty());
     host.run("rm -f rcv two third taker");
-    Snapshot::take(&host.lab).nothing_left_since(&before, "everything was removed");
+    before.nothing_left_in(&host.lab, "everything was removed");
 }
 
 fn a_crash_of_either_side_leaves_nothing(hand: &'static str) {

@@ -93,7 +93,7 @@ fn published_port(hand: Option<&str>) {
     rbox(&["rm", "-f", "server", "sibling"]).success();
     assert!(echoes(&lab, LOCAL, 2345).is_err());
     assert!(echoes(&outside, outside.lab, 2345).is_err());
-    Snapshot::take(&lab).nothing_left_since(&before, "a published port");
+    before.nothing_left_in(&lab, "a published port");
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn privileged_publish_conflicts_are_named_and_leave_nothing() {
         .run()
         .code(125)
         .says(text);
-        Snapshot::take(&lab).nothing_left_since(&before, option);
+        before.nothing_left_in(&lab, option);
     }
     // These differ enough.
     lab.rbox([

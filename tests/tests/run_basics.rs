@@ -330,7 +330,7 @@ fn privileged_run_leaves_nothing() {
     ])
     .run()
     .code(9);
-    Snapshot::take(&lab).nothing_left_since(&before, "runs with --rm");
+    before.nothing_left_in(&lab, "runs with --rm");
     assert_eq!(lab.sh("cat /proc/1/mountinfo"), host);
     // Without --rm the container stays, and only it.
     let id = lab
@@ -349,7 +349,7 @@ fn privileged_run_leaves_nothing() {
         id
     );
     lab.rbox(["rm", "stays"]).run().success();
-    Snapshot::take(&lab).nothing_left_since(&before, "rm");
+    before.nothing_left_in(&lab, "rm");
     let before = lab.sh("mount | wc -l");
     lab.rbox(["run", "-d", "--name", "runs", "busybox", "sleep", "1000"])
         .run()
