@@ -59,9 +59,9 @@ impl Union {
         members: &Members,
         (dir, name): (&Arc<Node>, &CStr),
     ) -> Option<(u64, FileType)> {
-        let (at, stat) = self.look(members, dir, name, false).ok()?.top?;
-        let fd = self.dir_fd(members, dir, at).ok()?;
-        let number = self.ino(members.branch(at), &fd, name, &stat);
-        Some((number, FileType::from_raw_mode(kind_of(&stat))))
+        let look = self.look(members, dir, name, false).ok()?;
+        let number = self.claimed_number(members, dir, name, &look)?;
+        let (_, stat) = look.top.as_ref()?;
+        Some((number, FileType::from_raw_mode(kind_of(stat))))
     }
 }

@@ -123,10 +123,22 @@ impl Union {
             let same = node.state().real == Real::of(&stat);
             return same.then_some(node);
         }
+        let ino = self.claimed_number(members, dir, name, look)?;
+        let (_, stat) = look.top.as_ref()?;
+        self.node_by_claim(ino, (dir, name), Real::of(stat))
+    }
+
+    /// The number that an object just looked up claims.
+    pub(crate) fn claimed_number(
+        &self,
+        members: &Members,
+        dir: &Arc<Node>,
+        name: &CStr,
+        look: &Look,
+    ) -> Option<u64> {
         let (at, stat) = look.top.as_ref()?;
         let fd = self.dir_fd(members, dir, *at).ok()?;
-        let ino = self.ino(members.branch(*at), &fd, name, stat);
-        self.node_by_claim(ino, (dir, name), Real::of(stat))
+        Some(self.ino(members.branch(*at), &fd, name, stat))
     }
 
     /// The node by which an object just looked up may be copied at this moment, or was since.
@@ -139,10 +151,8 @@ impl Union {
     ) -> Option<Arc<Node>> {
         let known = self.node_of(members, dir, name, look);
         known.or_else(|| {
-            let (at, stat) = look.top.as_ref()?;
-            let fd = self.dir_fd(members, dir, *at).ok()?;
-            let ino = self.ino(members.branch(*at), &fd, name, stat);
-            self.table.by_ino(ino)
+            let number = self.claimed_number(members, dir, name, look)?;
+            self.table.by_ino(number)
         })
     }
 
